@@ -1,0 +1,72 @@
+"""étude: the learning-rate system for fine-tuning pretrained models.
+
+Says what every learning rate in a run will be, makes it so in whatever framework trains the model, proves
+that it was so, and helps choose it in the first place.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etude.control.driver import Driver as Driver
+    from etude.control.early_stop import early_stop as early_stop
+    from etude.core.edit import Advance as Advance
+    from etude.core.edit import Redraw as Redraw
+    from etude.core.edit import Rollback as Rollback
+    from etude.core.edit import Scale as Scale
+    from etude.core.edit import Stop as Stop
+    from etude.core.edit import Stretch as Stretch
+    from etude.core.path import repeat as repeat
+    from etude.core.plan import Group as Group
+    from etude.core.plan import Plan as Plan
+    from etude.core.shapes import cosine as cosine
+    from etude.core.shapes import exp as exp
+    from etude.core.shapes import frozen as frozen
+    from etude.core.shapes import hold as hold
+    from etude.core.shapes import inv_sqrt as inv_sqrt
+    from etude.core.shapes import linear as linear
+    from etude.core.shapes import poly as poly
+    from etude.core.shapes import sqrt as sqrt
+    from etude.core.shapes import warmup as warmup
+    from etude.core.text import parse as parse
+    from etude.errors import EtudeError as EtudeError
+    from etude.planning import plan as plan
+    from etude.train.finetuning import finetune as finetune
+
+__version__ = "0.1.0"
+
+# Where each public name lives. It is imported when it is first asked for, so that `import etude` costs a
+# few milliseconds and loads no framework.
+_HOME = {
+    "etude.core.shapes": ("hold", "linear", "warmup", "cosine", "poly", "exp", "sqrt", "inv_sqrt", "frozen"),
+    "etude.core.path": ("repeat",),
+    "etude.core.text": ("parse",),
+    "etude.core.plan": ("Group", "Plan"),
+    "etude.core.edit": ("Scale", "Stretch", "Advance", "Redraw", "Stop", "Rollback"),
+    "etude.control.driver": ("Driver",),
+    "etude.control.early_stop": ("early_stop",),
+    "etude.planning": ("plan",),
+    "etude.train.finetuning": ("finetune",),
+    "etude.errors": ("EtudeError",),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+_FRAMEWORKS = ("torch",)  # packages that `etude.torch.sink(…)` reaches without an import of their own
+
+# Rooms that are reached as attributes, as in `etude.torch.sink(optimizer)`.
+_ROOMS = ("torch",)
+
+__all__ = list(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _ROOMS:
+        return import_module(f"etude.{name}")
+    if name not in _MODULE:
+        raise AttributeError(f"module 'etude' has no attribute {name!r}")
+    globals()[name] = getattr(import_module(_MODULE[name]), name)
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULE, *_ROOMS})
