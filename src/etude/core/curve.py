@@ -1,0 +1,73 @@
+"""A schedule over a run: a function of time on the planned clock."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from etude.core.length import Span
+from etude.core.line import Line, line
+from etude.core.namespace import namespace_of
+from etude.core.path import Path, Schedule, words_of
+from etude.core.shapes import SHAPES
+from etude.errors import ScheduleError
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A schedule over a run: a function of time on the planned clock, which knows no sampling.
+
+    `curve(0)` and `curve(total)` are the written levels to the last bit; after the end the curve holds.
+    """
+
+    peak: int | float
+    lines: tuple[Line, ...]
+    total: float
+
+    def __call__(self, t: Any) -> Any:
+        """The value at time `t` in planned updates: a number for a number, an array for an array."""
+        xp = namespace_of(t)
+        value = self.lines[0].level(t, xp)
+        for factor in self.lines[1:]:
+            value = value * factor.level(t, xp)
+        return self.peak * value
+
+    def table(self) -> list[list[tuple[float, float, float, float, str, dict[str, float]]]]:
+        """Per path the rows (begin, end, a, b, shape, params): times in planned updates, levels of the peak.
+
+        >>> from etude import cosine, warmup
+        >>> for row in (2e-5 * (warmup(0.1) >> cosine(to=0.01))).over(1000).table()[0]:
+        ...     print(row)
+        (0.0, 100.0, 0.0, 1.0, 'warmup', {})
+        (100.0, 1000.0, 1.0, 0.01, 'cosine', {})
+        """
+        return [
+            [
+                (row.begin, row.end, row.a, row.b, row.shape, dict(row.params))
+                for row in one.rows
+                if row.end > row.begin or len(one.rows) == 1
+            ]
+            for one in self.lines
+        ]
+
+    def _repr_html_(self) -> str:
+        from etude.report.notebook import curve_html
+
+        return curve_html(self)
+
+
+def curve(schedule: Schedule, run: Span) -> Curve:
+    """The curve of a schedule over a run; `Schedule.over` is the way to it.
+
+    Raises `ScheduleError` for a gate's word in a schedule and for pieces that do not fit the run.
+    """
+    for path in schedule.paths:
+        refuse_gate_words(path)
+    return Curve(schedule.peak, tuple(line(path, run) for path in schedule.paths), run.total)
+
+
+def refuse_gate_words(path: Path) -> None:
+    """Raise `ScheduleError` for a path that says whether a group trains where rates are spoken of."""
+    for word in words_of(path):
+        if SHAPES[word.name].gate_only:
+            raise ScheduleError(
+                f"{word} in {path}: a schedule speaks of rates; whether a group trains is said by its gate"
+            )

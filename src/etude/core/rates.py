@@ -1,0 +1,180 @@
+"""A plan bound to a run: every rate of every group at any time, a pure function of plan, time and edits."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from etude.core.curve import Curve, curve
+from etude.core.edit import Edit, Rollback
+from etude.core.length import Span
+from etude.core.line import Line, line
+from etude.core.namespace import SCALARS
+from etude.core.plan import Plan
+from etude.core.shapes import SHAPES
+from etude.errors import ScheduleError
+
+
+class Regime(NamedTuple):
+    """What is in force for updates that begin at `at` or later, until the next edit."""
+
+    at: float
+    total: float
+    curves: dict[str, Curve]
+    gates: tuple[Line | None, ...]
+    control: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Rates:
+    """The rates of a run; `edit` gives new ones, nothing changes in place.
+
+    Asked for an update [begin, end] it answers with the product of the design's equation, in group order:
+    peak × shape(t) × scale × gate(t) × control, at t = begin + tick × (end - begin).
+    """
+
+    plan: Plan
+    span: Span
+    edits: tuple[Edit, ...] = ()
+    regimes: tuple[Regime, ...] = field(default=(), repr=False, compare=False)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if not self.regimes:
+            object.__setattr__(self, "regimes", self._replayed(self.edits))
+
+    def _first(self) -> Regime:
+        curves = {hyper: curve(schedule, self.span) for hyper, schedule in self.plan.hypers.items()}
+        gates = tuple(
+            None if group.gate is None else line(group.gate, self.span) for group in self.plan.groups
+        )
+        for hyper, one in curves.items():
+            for index, path in enumerate(one.lines):
+                if path.waiting and (hyper, index) != ("lr", 0):
+                    raise ScheduleError(
+                        f"{self.plan.hypers[hyper].paths[index]}: in an open run only the first path of lr "
+                        f"can be advanced; end the {hyper} path with its endless piece"
+                    )
+        for group, gate in zip(self.plan.groups, gates, strict=True):
+            if gate is not None and gate.waiting:
+                raise ScheduleError(
+                    f"the gate of {group.name!r}, {group.gate}: end it with its endless piece"
+                )
+        ones = (1.0,) * len(self.plan.groups)
+        return Regime(0.0, self.span.total, curves, gates, dict.fromkeys(curves, ones))
+
+    def _replayed(self, edits: Sequence[Edit]) -> tuple[Regime, ...]:
+        """The regimes in force after all edits; every edit opens one, and a rollback goes back along them."""
+        opened: list[Regime] = [self._first()]
+        follows = [-1]
+        for one in edits:
+            if isinstance(one, Rollback):
+                opened.append(self._branch(opened, one))
+                follows.append(one.keep)
+            else:
+                opened.append(self._next(opened[-1], one))
+                follows.append(len(opened) - 2)
+        chain: list[Regime] = []
+        index = len(opened) - 1
+        while index >= 0:
+            chain.append(opened[index])
+            index = follows[index]
+        return tuple(reversed(chain))
+
+    def _next(self, last: Regime, one: Edit) -> Regime:
+        self._check_time(last, one)
+        return one.act(last, tuple(group.name for group in self.plan.groups), self.span)
+
+    def _branch(self, opened: Sequence[Regime], one: Rollback) -> Regime:
+        self._check_time(opened[-1], one)
+        if one.keep >= len(opened):
+            raise ScheduleError(f"{one}: the list has {len(opened) - 1} edits, {one.keep} cannot be kept")
+        kept = opened[one.keep]
+        if kept.at > one.to:
+            raise ScheduleError(f"{one}: an edit that is kept acts at {kept.at:g}, after the branch point")
+        return kept._replace(at=one.to)
+
+    def _check_time(self, last: Regime, one: Edit) -> None:
+        what = f"{type(one).__name__} at {one.at:g}"
+        if one.at < last.at:
+            raise ScheduleError(
+                f"{what} comes after an edit at {last.at:g}: edits follow the clock, and only "
+                f"Rollback takes it back"
+            )
+        if one.at > last.total:
+            raise ScheduleError(f"{what} lies after the end of the run at {last.total:g}")
+
+    def edit(self, one: Edit) -> "Rates":
+        """The rates with one more edit; raises `ScheduleError` where that makes no sense."""
+        edits = (*self.edits, one)
+        rollback = isinstance(one, Rollback)
+        regimes = self._replayed(edits) if rollback else (*self.regimes, self._next(self.regimes[-1], one))
+        return Rates(self.plan, self.span, edits, regimes)
+
+    @property
+    def total(self) -> float:
+        """Where the run ends on the planned clock, after all edits; infinite in an open run."""
+        return self.regimes[-1].total
+
+    def regime(self, begin: float) -> Regime:
+        """What is in force for an update that begins at `begin`: the last regime with at <= begin."""
+        for regime in reversed(self.regimes):
+            if regime.at <= begin:
+                return regime
+        return self.regimes[0]
+
+    def _time(self, begin: float, end: float | None, regime: Regime) -> float:
+        if end is None:
+            end = max(begin, min(begin + 1, regime.total))
+        return begin + self.plan.tick * (end - begin)
+
+    def level(self, hyper: str, begin: float, end: float | None = None) -> float:
+        """peak × shape(t): what all groups share."""
+        regime = self.regime(begin)
+        return regime.curves[hyper](self._time(begin, end, regime))
+
+    def factors(self, hyper: str, begin: float, end: float | None = None) -> list[float]:
+        """scale × gate(t) × control for each group; a group whose gate says `frozen` at `begin` has 0."""
+        regime = self.regime(begin)
+        scaled = [a * b for a, b in zip(self.plan.scale(hyper), regime.control[hyper], strict=True)]
+        if hyper != "lr" or not any(regime.gates):
+            return scaled
+        t = self._time(begin, end, regime)
+        return [
+            value if gate is None else (value * gate.level(t, SCALARS) if _trains(gate, begin) else 0.0)
+            for value, gate in zip(scaled, regime.gates, strict=True)
+        ]
+
+    def at(self, begin: float, end: float | None = None) -> dict[str, list[float]]:
+        """Every hyper-parameter of every group for the update [begin, end]; `end` is begin + 1 if omitted."""
+        values = {}
+        for hyper in self.plan.hypers:
+            level = self.level(hyper, begin, end)
+            values[hyper] = [level * factor for factor in self.factors(hyper, begin, end)]
+        return values
+
+    def open(self, begin: float) -> list[bool]:
+        """Whether each group trains in an update that begins at `begin`: its gate says it, never its rate."""
+        return [gate is None or _trains(gate, begin) for gate in self.regime(begin).gates]
+
+    def matrix(self, hyper: str = "lr") -> list[list[float]]:
+        """One row per update of the run, one value per group; raises `ScheduleError` for an open run."""
+        if math.isinf(self.total):
+            raise ScheduleError("an open run has no last update: ask for single updates with at(begin)")
+        updates = math.ceil(self.total - 1e-9)
+        return [self.at(k, min(k + 1, self.total))[hyper] for k in range(updates)]
+
+    def state(self) -> dict[str, Any]:
+        """Span, plan, groups and edits as strict JSON."""
+        total = None if math.isinf(self.span.total) else self.span.total
+        return {
+            "span": {**self.span._asdict(), "total": total},
+            "plan": self.plan.text,
+            "groups": [group.as_json() for group in self.plan.groups],
+            "edits": [one.as_json() for one in self.edits],
+        }
+
+
+def _trains(gate: Line, begin: float) -> bool:
+    return not SHAPES[gate.row(begin).shape].gate_only
