@@ -1,0 +1,1 @@
+"""The driver, the only stateful object, and the controllers that it asks after each reading."""

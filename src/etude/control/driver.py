@@ -1,0 +1,269 @@
+"""The driver: the one owner of an optimizer's rates, and the only object that has a state."""
+
+import glob
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from etude.control.controller import Action, Controller
+from etude.core.edit import Edit, Rollback, Scale, edit_from_json
+from etude.core.plan import Group, Plan
+from etude.core.rates import Rates, Regime
+from etude.errors import EtudeError, ForeignChange, PlanError, PlanMismatch, ScheduleError
+
+FORMAT = 1
+FOREIGN = ("raise", "adopt", "restore")
+
+
+class Sink(Protocol):
+    """Where rates go: one per framework. Groups are in the order of the plan; one without a name has ""."""
+
+    @property
+    def groups(self) -> Sequence[str]:
+        """The groups' names."""
+        ...
+
+    def bind(self, hyper: str, scales: Sequence[float]) -> Callable[[float], None]:
+        """`write(level)`: group i gets level × scales[i]; `ForeignChange`, once, if another hand wrote."""
+        ...
+
+    def open(self, flags: Sequence[bool]) -> None:
+        """Let group i train or not."""
+        ...
+
+    def read(self, hyper: str) -> list[float]:
+        """What the optimizer will really use."""
+        ...
+
+
+class Driver:
+    """Writes the rates of a run into one optimizer, and asks controllers after each reading.
+
+    It has no counter: `apply(begin)` writes what the plan and the edits say for an update that begins at
+    `begin`, so that asking twice, out of order or after a resume makes no difference. `reduce` makes one
+    reading of those of several processes before any controller sees it. `foreign` says what happens when
+    another hand changed a rate: "raise" `ForeignChange`, "adopt" it as a `Scale`, or "restore" the plan's.
+    """
+
+    def __init__(
+        self,
+        rates: Rates,
+        sink: Sink | None = None,
+        controllers: Sequence[Controller] = (),
+        *,
+        reduce: Callable[[dict[str, float]], dict[str, float]] | None = None,
+        foreign: str = "raise",
+    ):
+        if foreign not in FOREIGN:
+            raise EtudeError(
+                f"foreign={foreign!r} is not known; write one of {', '.join(map(repr, FOREIGN))}"
+            )
+        names = [one.name for one in controllers]
+        if len(set(names)) < len(names):
+            raise EtudeError(f"two controllers have one name: {', '.join(sorted(names))}")
+        if sink is not None:
+            _check_groups(rates.plan, sink)
+        self.rates = rates
+        self.sink = sink
+        self.controllers = tuple(controllers)
+        self.memory = {one.name: one.init() for one in self.controllers}
+        self._reduce = reduce
+        self._foreign = foreign
+        self._read: dict[str, float] = {}
+        self._unbind()
+
+    def _unbind(self) -> None:
+        self._writers: dict[str, Callable[[float], None]] = {}
+        self._factors: dict[str, list[float]] = {}
+        self._regime: Regime | None = None
+        self._open: list[bool] | None = None
+
+    @property
+    def total(self) -> float:
+        """Where the run ends on the planned clock, after all edits; the loop ends there."""
+        return self.rates.total
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """Every edit so far, in order."""
+        return self.rates.edits
+
+    def at(self, begin: float, end: float | None = None) -> dict[str, list[float]]:
+        """What `apply` would write, per hyper-parameter and group; changes nothing."""
+        return self.rates.at(begin, end)
+
+    def apply(self, begin: float, end: float | None = None) -> None:
+        """Write the rates of the update [begin, end] and whether each group trains; before its first forward.
+
+        `end` is begin + 1 if it is not given. Raises `ForeignChange` as `foreign` says.
+        """
+        sink = self._written_to()
+        regime = self.rates.regime(begin)
+        flags = self.rates.open(begin)
+        if flags != self._open:
+            sink.open(flags)
+            self._open = flags
+        for hyper in self.rates.plan.hypers:
+            self._bind(sink, hyper, begin, end, regime)
+            try:
+                self._writers[hyper](self.rates.level(hyper, begin, end))
+            except ForeignChange as change:
+                if self._foreign == "raise":
+                    raise
+                if self._foreign == "adopt":
+                    self._adopt(begin, change)
+                    regime = self.rates.regime(begin)
+                    self._bind(sink, hyper, begin, end, regime)
+                self._writers[hyper](self.rates.level(hyper, begin, end))
+        self._regime = regime
+
+    def _written_to(self) -> Sink:
+        if self.sink is None:
+            raise EtudeError(
+                "this driver has no sink: give it one, as in Driver(rates, etude.torch.sink(optimizer))"
+            )
+        return self.sink
+
+    def _bind(self, sink: Sink, hyper: str, begin: float, end: float | None, regime: Regime) -> None:
+        """A new writer where the groups' factors have changed: after an edit, or while a gate moves."""
+        if regime is self._regime and not any(regime.gates):
+            return
+        factors = self.rates.factors(hyper, begin, end)
+        if factors != self._factors.get(hyper):
+            self._writers[hyper], self._factors[hyper] = sink.bind(hyper, factors), factors
+
+    def _adopt(self, begin: float, change: ForeignChange) -> None:
+        held = self._written_to().groups
+        planned = {
+            name or str(i): group.name
+            for i, (name, group) in enumerate(zip(held, self.rates.plan.groups, strict=True))
+        }
+        for group, old, new in change.changes:
+            if old == 0:
+                raise change
+            reason = f"{change.hyper} of {group} was changed from {old:.6g} to {new:.6g}"
+            pattern = glob.escape(planned[group])
+            self.edit(Scale(begin, new / old, change.hyper, pattern, author="foreign", reason=reason))
+
+    def read(self, hyper: str = "lr") -> list[float]:
+        """What the optimizer will really use, in group order: the log, and the check of the first law."""
+        return self._written_to().read(hyper)
+
+    def observe(self, t: float, reading: Mapping[str, float]) -> tuple[Action, ...]:
+        """Hand a reading to the controllers; `t` is where the clock stands, where the next update begins.
+
+        Their edits take effect at once; what they ask of the loop is returned. Raises `ScheduleError` for a
+        second reading of one metric at one time.
+        """
+        for metric in reading:
+            if metric in self._read and t <= self._read[metric]:
+                raise ScheduleError(
+                    f"a reading of {metric!r} at {t:g} comes after one at {self._read[metric]:g}: "
+                    f"there is one reading per metric and time"
+                )
+        self._read |= dict.fromkeys(reading, t)
+        seen = {metric: float(value) for metric, value in reading.items()}
+        if self._reduce is not None:
+            seen = self._reduce(seen)
+        actions: list[Action] = []
+        for one in self.controllers:
+            if not all(metric in seen for metric in one.reads):
+                continue
+            self.memory[one.name], answer = one.update(self.memory[one.name], t, seen)
+            if isinstance(answer, Edit):
+                self.edit(answer)
+            elif answer is not None:
+                actions.append(answer)
+        return tuple(actions)
+
+    def edit(self, one: Edit) -> None:
+        """Change the rates from `one.at` on; raises `ScheduleError` where that makes no sense."""
+        self.rates = self.rates.edit(one)
+        if isinstance(one, Rollback):
+            self._read = {metric: t for metric, t in self._read.items() if t <= one.to}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plan, span, groups, edits and the controllers' memory, as strict JSON; there is no clock in it."""
+        return {"etude": FORMAT, **self.rates.state(), "controllers": dict(self.memory)}
+
+    def load_state_dict(self, state: Mapping[str, Any], on_mismatch: str | None = None) -> None:
+        """Go on from what `state_dict` gave.
+
+        If its span, plan or groups are not this driver's own it raises `PlanMismatch`, which lists each field
+        with both values, unless `on_mismatch` says which to go by: "checkpoint" (its plan, span and edits) or
+        "recipe" (this driver's plan and span, and none of the edits).
+        """
+        if state.get("etude") != FORMAT:
+            raise PlanMismatch(
+                f"this state has format {state.get('etude')!r}; this étude reads format {FORMAT}"
+            )
+        if on_mismatch not in (None, "checkpoint", "recipe"):
+            raise EtudeError(f'on_mismatch={on_mismatch!r} is not known; write "checkpoint" or "recipe"')
+        own = self.rates.state()
+        rows = _differences(state, own)
+        if rows and on_mismatch is None:
+            lines = "\n".join(
+                f"  {field}: {theirs} in the checkpoint, {ours} here" for field, theirs, ours in rows
+            )
+            asked = 'write on_mismatch="checkpoint" or "recipe"'
+            raise PlanMismatch(f"the checkpoint belongs to another plan\n{lines}\n{asked}", rows)
+        if not (rows and on_mismatch == "recipe"):
+            self.rates = _rates_from(state, self.rates.plan)
+        self.memory |= {
+            name: dict(memory) for name, memory in state["controllers"].items() if name in self.memory
+        }
+        self._read = {}
+        self._unbind()
+
+
+def _check_groups(plan: Plan, sink: Sink) -> None:
+    ours, theirs = [group.name for group in plan.groups], list(sink.groups)
+    if len(ours) != len(theirs):
+        raise PlanError(
+            f"the plan has {len(ours)} groups ({', '.join(ours)}), the optimizer has {len(theirs)}: "
+            f"build the optimizer from plan.torch_groups(model)"
+        )
+    if any(theirs) and ours != theirs:
+        raise PlanError(f"the plan's groups are {', '.join(ours)}; the optimizer's are {', '.join(theirs)}")
+
+
+def _rates_from(state: Mapping[str, Any], own: Plan) -> Rates:
+    hypers = {hyper: text for hyper, text in state["plan"].items() if hyper != "tick"}
+    groups = [Group(g["name"], tuple(g["params"]), g["scale"], g["gate"]) for g in state["groups"]]
+    if [(g.name, g.params) for g in groups] != [(g.name, g.params) for g in own.groups]:
+        raise PlanMismatch(
+            "the checkpoint groups the parameters in another way, so its plan cannot drive this optimizer: "
+            "plan the model as the checkpoint did, or go by the recipe"
+        )
+    span = state["span"]
+    rates = Plan(hypers, groups, state["plan"]["tick"]).over(
+        float("inf") if span["total"] is None else span["total"], span["epoch"], span["batch"], span["tokens"]
+    )
+    for one in state["edits"]:
+        rates = rates.edit(edit_from_json(one))
+    return rates
+
+
+def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """(field, in the checkpoint, here) for each field of span, plan and groups that differs."""
+    theirs, ours = _flat(state), _flat(own)
+    fields = [*theirs, *(field for field in ours if field not in theirs)]
+    return tuple(
+        (field, _short(theirs.get(field)), _short(ours.get(field)))
+        for field in fields
+        if theirs.get(field) != ours.get(field)
+    )
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
+    groups = {g["name"]: g for g in state["groups"]}
+    return {
+        **{f"span {name}": value for name, value in state["span"].items()},
+        **dict(state["plan"]),
+        "groups": list(groups),
+        **{f"{name} {key}": g[key] for name, g in groups.items() for key in ("scale", "gate", "params")},
+    }
+
+
+def _short(value: Any) -> str:
+    text = "nothing" if value is None else str(value)
+    return text if len(text) <= 90 else text[:60] + "…" + text[-29:]
