@@ -1,0 +1,159 @@
+"""Everything a run needs before its first update: data, model, plan and rates, all checked."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+
+from etude.core.edit import Stretch
+from etude.core.length import Span, measure
+from etude.core.plan import Plan
+from etude.core.rates import Rates
+from etude.errors import RecipeError, near
+from etude.model.groups import Layout
+from etude.train import data, tasks
+from etude.train.recipe import Recipe
+from etude.train.tasks import Encoded, Task
+
+SMOKE_UPDATES = 10
+SMOKE_EXAMPLES = 200
+
+
+@dataclass
+class Setup:
+    """A run that could begin. `metric` chooses the best checkpoint; `smoke` shortens every phase."""
+
+    recipe: Recipe
+    data: data.Dataset
+    task: Task
+    metric: str
+    model: Any
+    tokenizer: Any
+    fresh: tuple[str, ...]
+    notes: tuple[str, ...]
+    encoded: Mapping[str, Encoded]
+    layout: Layout
+    plan: Plan
+    rates: Rates
+    accelerator: Accelerator
+    smoke: bool
+
+    @property
+    def span(self) -> Span:
+        """The planned clock: updates in all and per epoch, examples and tokens per update."""
+        return self.rates.span
+
+    @property
+    def eval_every(self) -> float:
+        """Planned updates between two evaluations."""
+        if self.smoke:
+            return SMOKE_UPDATES / 2
+        return measure(self.recipe.eval_every, self.span, self.span.total)
+
+    @property
+    def global_batch(self) -> int:
+        """Examples in a full update, over all processes."""
+        return self.recipe.batch * self.recipe.accumulate * self.accelerator.num_processes
+
+    @property
+    def intervals(self) -> list[tuple[float, float]]:
+        """(begin, end) of every update on the planned clock; the last one of an epoch may be smaller."""
+        batch, examples = self.global_batch, len(self.data.train)
+        target = round(self.rates.total * batch)
+        edges = [0]
+        while edges[-1] < target:
+            edges.append(min(edges[-1] + batch, (edges[-1] // examples + 1) * examples, target))
+        return [(begin / batch, end / batch) for begin, end in pairwise(edges)]
+
+
+def setup(recipe: Recipe, *, smoke: bool = False, weights: Path | None = None) -> Setup:
+    """Read the data, load the model, plan the rates; `weights` is a checkpoint to take the model from.
+
+    Raises an `EtudeError` for whatever cannot work.
+    """
+    if recipe.threads is not None:
+        torch.set_num_threads(recipe.threads)
+    accelerator = _accelerator(recipe)
+    found = data.load(
+        recipe.data,
+        text=recipe.text,
+        label=recipe.label,
+        split=recipe.parts,
+        seed=recipe.seed,
+        task=recipe.task,
+    )
+    task = tasks.get(recipe.task or found.task)
+    metric = recipe.metric or task.metric
+    if metric not in task.metrics:
+        raise RecipeError(f"metric: {task.name} has no {metric!r}{near(metric, task.metrics)}")
+    if smoke:
+        found = replace(found, validation=_first(found.validation), test=_first(found.test))
+    seed_everything(recipe.seed)
+    loaded = task.build(str(weights) if weights else recipe.model, found.labels)
+    encoded = {
+        part: task.encode(loaded.tokenizer, getattr(found, part).texts, recipe.max_length)
+        for part in data.PARTS
+    }
+    loaded.tokenizer.model_max_length = (
+        recipe.max_length
+    )  # who loads the folder cuts texts as they were trained
+    layout, plan = _plan(recipe, loaded.model)
+    rates = _rates(recipe, plan, encoded["train"], accelerator)
+    if smoke:
+        rates = rates.edit(Stretch(0, SMOKE_UPDATES, author="smoke", reason="every phase in 10 updates"))
+    prepared = Setup(
+        recipe, found, task, metric, loaded.model, loaded.tokenizer, loaded.fresh, loaded.notes, encoded,
+        layout, plan, rates, accelerator, smoke,
+    )  # fmt: skip
+    if not prepared.eval_every > 0:
+        raise RecipeError(f"eval_every: {recipe.eval_every!r} is no time at all; write 0.5ep or 100")
+    return prepared
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, numpy and torch; the order of the data has a generator of its own."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+def _accelerator(recipe: Recipe) -> Accelerator:
+    if recipe.precision == "fp16" and not torch.cuda.is_available():
+        raise RecipeError(
+            "precision: fp16 needs a GPU, and there is none; write precision=bf16 or precision=no"
+        )
+    from accelerate.state import AcceleratorState
+
+    # A second run in one process (a notebook) may ask for another precision than the first.
+    AcceleratorState._reset_state(reset_partial_state=False)
+    return Accelerator(mixed_precision=recipe.precision)
+
+
+def _plan(recipe: Recipe, model: Any) -> tuple[Layout, Plan]:
+    from etude.planning import layout, plan
+
+    wanted = {
+        "lr": recipe.lr_schedule,
+        "layer_decay": recipe.layer_decay,
+        "head": recipe.head,
+        "weight_decay": recipe.weight_decay,
+    }
+    return layout(model, **wanted), plan(model, **wanted)
+
+
+def _rates(recipe: Recipe, plan: Plan, train: Encoded, accelerator: Accelerator) -> Rates:
+    batch = recipe.batch * recipe.accumulate * accelerator.num_processes
+    epoch = len(train.rows) / batch
+    total = recipe.updates if recipe.updates is not None else (recipe.epochs or 1) * epoch
+    tokens = sum(len(row["input_ids"]) for row in train.rows) / len(train.rows) * batch
+    return plan.over(total, epoch, batch, tokens)
+
+
+def _first(examples: data.Examples) -> data.Examples:
+    return data.Examples(examples.texts[:SMOKE_EXAMPLES], examples.labels[:SMOKE_EXAMPLES])
