@@ -1,0 +1,90 @@
+"""`etude show`: schedules as a picture in the terminal, as a table of their pieces, as a PNG."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from etude.errors import EtudeError, ScheduleError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def show(
+    schedules: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCHEDULE", help='As in "2e-5 * (warmup(0.1) >> cosine())"; several are drawn together.'
+        ),
+    ],
+    steps: Annotated[float, typer.Option(help="Length of the run in planned updates.")] = 1000,
+    epoch: Annotated[
+        float | None, typer.Option(help="Planned updates per epoch, for lengths such as 2ep.")
+    ] = None,
+    batch: Annotated[
+        float | None, typer.Option(help="Examples per planned update, for lengths such as 500ex.")
+    ] = None,
+    tokens: Annotated[
+        float | None, typer.Option(help="Tokens per planned update, for lengths such as 1e9tok.")
+    ] = None,
+    table: Annotated[bool, typer.Option("--table", help="Print the resolved pieces too.")] = False,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the picture to a PNG or SVG file.")
+    ] = None,
+) -> None:
+    """Draw learning-rate schedules over a run, with the rates that its updates will use."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from etude.core.path import as_schedule
+    from etude.core.text import parse
+    from etude.report.terminal import draw, pieces_table, rates_table
+
+    if not math.isfinite(steps):
+        raise ScheduleError(
+            f"--steps {steps} has no end to draw: write how many updates to show, as in --steps 10000"
+        )
+    curves = {text: as_schedule(parse(text)).over(steps, epoch, batch, tokens) for text in schedules}
+    console = Console()
+    console.print(
+        Text.from_ansi(draw(curves, console.width, colour=console.color_system is not None)), soft_wrap=True
+    )
+    console.print(rates_table({text: used(curve) for text, curve in curves.items()}))
+    if table:
+        for text, curve in curves.items():
+            console.print(pieces_table(text, curve))
+    if png is not None:
+        from etude.report.figures import schedules as picture
+
+        save(picture(curves), png)
+        console.print(f"wrote {png}", soft_wrap=True, highlight=False)
+
+
+def used(curve: Any) -> dict[str, tuple[int, float]]:
+    """The (update, rate) of the first, the highest and the last update, read in the middle of each.
+
+    >>> from etude.core.text import parse
+    >>> used(parse("2e-5 * (warmup(0.1) >> cosine(to=0.01))").over(1000))["highest"]
+    (100, 1.999998492...e-05)
+    """
+    updates = max(1, math.ceil(curve.total - 1e-9))
+    # Every word is monotone, so a rate is highest beside a boundary; a product of paths may peak in between.
+    looked = {round((updates - 1) * i / 2000) for i in range(2001)}
+    for path in curve.table():
+        looked |= {int(row[1]) + d for row in path for d in (-1, 0, 1) if math.isfinite(row[1])}
+    rates = {k: curve((k + min(k + 1, curve.total)) / 2) for k in sorted(looked) if 0 <= k < updates}
+    highest = max(rates, key=lambda k: rates[k])
+    return {name: (k, rates[k]) for name, k in (("first", 0), ("highest", highest), ("last", updates - 1))}
+
+
+def save(figure: "Figure", file: Path) -> None:
+    """Write a picture; raises `EtudeError` for a file that cannot be written or has no picture's ending."""
+    kinds = (".png", ".svg", ".pdf")
+    if file.suffix.lower() not in kinds:
+        raise EtudeError(f"{file} is no picture file: write a name that ends with {', '.join(kinds)}")
+    try:
+        figure.savefig(file)
+    except OSError as error:
+        raise EtudeError(f"cannot write {file}: {error.strerror or error}") from None
