@@ -52,7 +52,7 @@ class MissingExtra(EtudeError, ImportError):  # noqa: N818
     """An optional part of étude is not installed."""
 
     def __init__(self, package: str, extra: str):
-        super().__init__(f"this needs {package}, which is not installed; write: pip install 'etude[{extra}]'")
+        super().__init__(f"not installed: {package}; write: pip install 'etude[{extra}]'")
 
 
 class EtudeWarning(UserWarning):

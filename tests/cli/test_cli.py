@@ -156,3 +156,21 @@ def test_the_default_job_at_reduced_size_interrupted_and_resumed_in_processes_of
     assert records.updates[-1]["loss"] < records.updates[0]["loss"]
     config = json.loads((log.parent / "model" / "config.json").read_text())
     assert config["id2label"] == {"0": "negative", "1": "neutral", "2": "positive"}
+
+
+@pytest.mark.parametrize(
+    ("package", "command", "extra"),
+    [
+        ("accelerate", ["predict", "RUN", "a text"], "train"),
+        ("transformers", ["finetune"], "train"),
+        ("matplotlib", ["show", "cosine()", "--png", "x.png"], "report"),
+    ],
+)
+def test_a_missing_extra_is_one_line_that_names_it(package, command, extra, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert f"write: pip install 'etude[{extra}]'" in error

@@ -13,7 +13,12 @@ from typing import Annotated, Any
 import typer
 
 import etude
-from etude.errors import EtudeError, EtudeWarning
+from etude.errors import EtudeError, EtudeWarning, MissingExtra
+
+# The extra that brings a package, for commands that import it on their way.
+EXTRAS = dict.fromkeys(("matplotlib", "jinja2"), "report") | dict.fromkeys(
+    ("torch", "transformers", "accelerate", "datasets", "safetensors", "sklearn", "xxhash"), "train"
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except EtudeError as error:
         print(f"etude: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        print(f"etude: {MissingExtra(error.name, EXTRAS[error.name])}", file=sys.stderr)
         return 2
     finally:
         warnings.showwarning = show
