@@ -1,5 +1,7 @@
 """What a user can get wrong: one clear message, exit code 2, no traceback, nothing written."""
 
+import json
+
 import datasets
 import huggingface_hub
 import pytest
@@ -172,6 +174,17 @@ def test_a_model_without_its_weights(here, tiny, capsys):
         (here / "half" / name).write_bytes((tiny.model / name).read_bytes())
     assert "model './half' cannot be loaded" in refused(here, capsys, "finetune", "my.csv", "model=./half")
     assert "model 'half' cannot be loaded" in refused(here, capsys, "predict", "half", "a text")
+
+
+def test_a_tokenizer_that_does_not_know_how_much_its_model_reads(here, tiny, capsys):
+    (here / "other").mkdir()
+    for file in tiny.model.iterdir():
+        (here / "other" / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((here / "other" / "tokenizer_config.json").read_text())
+    del settings["model_max_length"]
+    (here / "other" / "tokenizer_config.json").write_text(json.dumps(settings))
+    said = refused(here, capsys, "finetune", "my.csv", "model=./other", "max_length=513")
+    assert "this model reads at most 512 tokens: write 512" in said
 
 
 @pytest.mark.filterwarnings("default::etude.errors.EtudeWarning")

@@ -12,9 +12,11 @@ import etude
 from etude.core.plan import Group, Plan
 from etude.errors import RecipeError
 from etude.report.log import read
+from etude.train import preview, recipe
 from etude.train.finetuning import finetune
 from etude.train.folder import newest, runs
 from etude.train.prediction import predict
+from etude.train.setup import setup
 
 
 def rates_of(start):
@@ -191,3 +193,8 @@ def test_what_cannot_be_together(tiny, tmp_path, monkeypatch):
     with pytest.raises(RecipeError, match="write checkpoint or recipe"):
         finetune(resume=True, on_mismatch="keep")
     assert runs(tmp_path / "runs") == []
+
+
+def test_in_a_notebook_the_plan_still_goes_to_its_file(tiny, monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert "layer.0" in preview.text(setup(recipe.read(None, tiny.keys())[0]))

@@ -101,3 +101,9 @@ def test_what_is_no_run_is_refused_with_the_runs_nearby(tmp_path, monkeypatch):
     assert not is_run(run.path)
     with pytest.raises(CheckpointError, match=r"it lacks recipe\.yaml, and no run is nearby"):
         find(run.path)
+
+
+def test_a_place_that_cannot_hold_runs_is_one_clear_message(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(RecipeError, match=r"runs/ for runs cannot be written: .*; write output=FOLDER"):
+        create("x", root=tmp_path / "runs")

@@ -65,23 +65,28 @@ class RunFolder:
 def create(name: str, output: str | Path | None = None, root: Path = ROOT) -> RunFolder:
     """Make the folder of a new run: `root/<time>-<name>`, with a number if that is taken, or `output` itself.
 
-    Raises `RecipeError` for an `output` that is a file or has something in it: nothing is ever written over.
+    Raises `RecipeError` for an `output` that is a file or has something in it, since nothing is ever written
+    over, and for a place that cannot be written.
     """
     if output is not None:
         path = Path(output).expanduser()
         _occupy(path)
         return RunFolder(path)
     stem = f"{time.strftime(STAMP)}-{_plain(name)}"
-    root.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
         path = root / (stem if number == 1 else f"{stem}-{number}")
         try:
+            root.mkdir(parents=True, exist_ok=True)
             path.mkdir()
-        except FileExistsError:
-            number += 1
-        else:
-            return RunFolder(path)
+        except OSError as error:
+            if isinstance(error, FileExistsError) and root.is_dir():
+                number += 1
+                continue
+            raise RecipeError(
+                f"the folder {root}/ for runs cannot be written: {error.strerror}; write output=FOLDER"
+            ) from None
+        return RunFolder(path)
 
 
 def find(path: str | Path) -> RunFolder:

@@ -28,7 +28,7 @@ def text(prepared: "Setup") -> str:
     from rich.console import Console
 
     out = io.StringIO()
-    show(Console(file=out, width=110, markup=False, highlight=False), prepared)
+    show(Console(file=out, width=110, markup=False, highlight=False, force_jupyter=False), prepared)
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
