@@ -2,8 +2,6 @@ import re
 
 import pytest
 
-from etude.cli import main
-
 transformers = pytest.importorskip("transformers", reason="needs etude[train]")
 
 from etude.cli.groups import skeleton  # noqa: E402
@@ -20,18 +18,9 @@ def bert(tmp_path_factory):
     return str(folder)
 
 
-@pytest.fixture
-def etude(capsys, monkeypatch):
+@pytest.fixture(autouse=True)
+def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "140")
-
-    def run(*arguments):
-        try:
-            code = main(list(arguments))
-        except SystemExit as exit:
-            code = exit.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def numbers(out):

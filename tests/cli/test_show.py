@@ -5,25 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from etude.cli import main
-
 WORKHORSE = "2e-5 * (warmup(0.1) >> cosine(to=0.01))"
 # What `pip install etude` does not bring.
 EXTRAS = ("torch", "transformers", "matplotlib", "jinja2", "sklearn", "datasets", "accelerate")
-
-
-@pytest.fixture
-def etude(capsys):
-    """Runs a command as the console script does: exit code, standard output, standard error."""
-
-    def run(*arguments):
-        try:
-            code = main(list(arguments))
-        except SystemExit as exit:
-            code = exit.code or 0
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def without_extras(*arguments):

@@ -23,6 +23,8 @@ from etude.train.order import Order
 from etude.train.setup import Setup, seed_everything
 
 FORMAT = 1
+# Where torch has a fused AdamW; on CPU it is five times faster than torch's default (measured on MiniLM).
+FUSED = ("cpu", "cuda", "mps", "xpu")
 # A planned update more or less than this is the same time: evaluations fall due on sums of fractions.
 TOLERANCE = 1e-9
 
@@ -31,7 +33,7 @@ def make_loop(prepared: Setup) -> Loop:
     """The loop of a run at its first update: fused AdamW on the plan's groups, and the driver over it."""
     accelerator, recipe = prepared.accelerator, prepared.recipe
     model = prepared.model.to(accelerator.device)
-    bare = torch.optim.AdamW(prepared.plan.torch_groups(model), fused=True)
+    bare = torch.optim.AdamW(prepared.plan.torch_groups(model), fused=accelerator.device.type in FUSED)
     controllers = []
     if recipe.patience is not None:
         greater = prepared.task.metrics[prepared.metric]
