@@ -8,8 +8,8 @@ import torch
 from etude.core.text import parse
 from etude.errors import RecipeError
 from etude.train import names
-from etude.train.curves import CURVES
 from etude.train.recipe import FIELDS, Recipe, read
+from etude.train.scheduler_types import CURVES
 
 TOTAL, PEAK = 200, 2e-5
 FLOORED = {"lr_scheduler_type": "cosine_with_min_lr"}

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from etude.errors import EtudeWarning, RecipeError, near
-from etude.train import curves, kinds, names
+from etude.train import kinds, names, scheduler_types
 from etude.train.merge import Merged
 from etude.train.names import Renamed
 from etude.train.settings import from_file, from_texts, scalar
@@ -189,7 +189,7 @@ def read(
     merged = Merged(sources)
     drawn: list[Renamed] = []
     if merged.said:
-        drawn = curves.schedule(merged.said, merged.values.get("lr", Recipe.lr), SCHEDULE)
+        drawn = scheduler_types.schedule(merged.said, merged.values.get("lr", Recipe.lr), SCHEDULE)
         merged.values["schedule"] = drawn[0].native_value
     renamed = [*merged.renamed.values(), *drawn]
     recipe = _checked(merged.values, {record.native: record.old for record in renamed})
