@@ -57,6 +57,14 @@ def names(folder: Path) -> list[str]:
     return sorted(os.listdir(folder))
 
 
+def test_every_file_of_a_checkpoint_is_as_readable_as_any_new_file(tmp_path):
+    new = tmp_path / "new"
+    new.touch()
+    modes = {path.name: path.stat().st_mode for path in saved(tmp_path, 1).path.iterdir()}
+    assert "model.safetensors" in modes
+    assert set(modes.values()) == {new.stat().st_mode}
+
+
 def test_a_checkpoint_holds_all_of_its_parts_and_reads_back(tmp_path):
     torch.manual_seed(3)
     made = saved(tmp_path / "checkpoints", 124)

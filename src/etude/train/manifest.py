@@ -30,6 +30,8 @@ def seal(folder: Path) -> None:
         entries[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "xxh3": _hash(path)}
     manifest = folder / MANIFEST
     manifest.write_text(json.dumps({"etude": 1, "files": entries}, indent=1), encoding="utf-8")
+    for path in files:  # safetensors makes files that only their owner may read
+        path.chmod(manifest.stat().st_mode)
     sync(manifest)
     for path in folder.rglob("*"):
         if path.is_dir():
