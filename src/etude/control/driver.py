@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from etude.control.controller import Action, Controller
-from etude.core.edit import Edit, Rollback, Scale, edit_from_json
-from etude.core.plan import Group, Plan
-from etude.core.rates import Rates, Regime
+from etude.core.edit import Edit, Rollback, Scale
+from etude.core.plan import Plan
+from etude.core.rates import Rates, Regime, rates_from_state
 from etude.errors import EtudeError, ForeignChange, PlanError, PlanMismatch, ScheduleError
 
 FORMAT = 1
@@ -227,20 +227,13 @@ def _check_groups(plan: Plan, sink: Sink) -> None:
 
 
 def _rates_from(state: Mapping[str, Any], own: Plan) -> Rates:
-    hypers = {hyper: text for hyper, text in state["plan"].items() if hyper != "tick"}
-    groups = [Group(g["name"], tuple(g["params"]), g["scale"], g["gate"]) for g in state["groups"]]
-    if [(g.name, g.params) for g in groups] != [(g.name, g.params) for g in own.groups]:
+    grouped = [(group["name"], tuple(group["params"])) for group in state["groups"]]
+    if grouped != [(group.name, group.params) for group in own.groups]:
         raise PlanMismatch(
             "the checkpoint groups the parameters in another way, so its plan cannot drive this optimizer: "
             "plan the model as the checkpoint did, or go by the recipe"
         )
-    span = state["span"]
-    rates = Plan(hypers, groups, state["plan"]["tick"]).over(
-        float("inf") if span["total"] is None else span["total"], span["epoch"], span["batch"], span["tokens"]
-    )
-    for one in state["edits"]:
-        rates = rates.edit(edit_from_json(one))
-    return rates
+    return rates_from_state(state)
 
 
 def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:

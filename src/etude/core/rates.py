@@ -1,16 +1,16 @@
 """A plan bound to a run: every rate of every group at any time, a pure function of plan, time and edits."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from etude.core.curve import Curve, curve
-from etude.core.edit import Edit, Rollback
+from etude.core.edit import Edit, Rollback, edit_from_json
 from etude.core.length import Span
 from etude.core.line import Line, line
 from etude.core.namespace import SCALARS
-from etude.core.plan import Plan
+from etude.core.plan import Group, Plan
 from etude.core.shapes import SHAPES
 from etude.errors import ScheduleError
 
@@ -174,6 +174,17 @@ class Rates:
             "groups": [group.as_json() for group in self.plan.groups],
             "edits": [one.as_json() for one in self.edits],
         }
+
+
+def rates_from_state(state: Mapping[str, Any]) -> Rates:
+    """The rates whose `state` this is; raises an `EtudeError` for texts and edits that cannot be read."""
+    hypers = {hyper: text for hyper, text in state["plan"].items() if hyper != "tick"}
+    groups = [Group(g["name"], tuple(g["params"]), g["scale"], g["gate"]) for g in state["groups"]]
+    span = {**state["span"], "total": math.inf if state["span"]["total"] is None else state["span"]["total"]}
+    rates = Plan(hypers, groups, state["plan"]["tick"]).over(**span)
+    for one in state["edits"]:
+        rates = rates.edit(edit_from_json(one))
+    return rates
 
 
 def _trains(gate: Line, begin: float) -> bool:

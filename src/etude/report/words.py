@@ -6,8 +6,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from etude.core.edit import edit_from_json
-from etude.core.plan import Group, Plan
+from etude.core.rates import rates_from_state
 from etude.errors import EtudeError
 from etude.report.digest import spread
 from etude.report.numbers import clock, count, duration
@@ -153,12 +152,8 @@ def _worst(log: "Records") -> float | None:
     if any(one[key] != start[key] for one in log.starts for key in ("plan", "span", "groups")):
         return None
     try:
-        hypers = {hyper: text for hyper, text in start["plan"].items() if hyper != "tick"}
-        groups = [Group(group["name"], (), group["scale"], group["gate"]) for group in start["groups"]]
-        span = {**start["span"], "total": start["span"]["total"] or math.inf}
-        rates = Plan(hypers, groups, start["plan"]["tick"]).over(**span)
-        for edit in log.edits:
-            rates = rates.edit(edit_from_json({key: value for key, value in edit.items() if key != "type"}))
+        edits = [{key: value for key, value in edit.items() if key != "type"} for edit in log.edits]
+        rates = rates_from_state({**start, "edits": edits})
         made = [update for update in log.updates if not update["skipped"]]
         for i in spread(len(made), 2000):
             planned = rates.at(*made[i]["t"])["lr"]
