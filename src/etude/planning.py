@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from etude.core.namespace import plain
 from etude.core.path import Schedule, as_schedule
 from etude.core.plan import Plan
 from etude.errors import PlanError
@@ -102,11 +103,12 @@ def _ladder(leaves: Sequence[Leaf], depths: dict[str, int | str], needed: bool) 
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+    found = plain(value)
+    if found is None:
         raise PlanError(f"{name} takes a number, got {value!r}")
-    if not math.isfinite(value):
+    if not math.isfinite(found):
         raise PlanError(f"{name} takes a finite number, got {value}")
-    return float(value)
+    return float(found)
 
 
 def _leaves(model: Any) -> list[Leaf]:

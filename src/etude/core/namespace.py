@@ -29,13 +29,8 @@ def plain(value: Any) -> int | float | None:
         if hasattr(value, asked):
             try:
                 return convert(value)
-            except (
-                TypeError,
-                ValueError,
-                RuntimeError,
-                OverflowError,
-            ):  # an array of several, a float tensor
-                continue
+            except (TypeError, ValueError, RuntimeError, OverflowError):
+                continue  # an array of several, a float tensor
     return None
 
 

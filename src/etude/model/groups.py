@@ -51,11 +51,12 @@ class Layout:
 
     def groups(self) -> tuple[Group, ...]:
         """One group per distinct setting, from the bottom up, decayed before not decayed."""
-        members: dict[Setting, list[str]] = {setting: [] for setting in self.names()}
+        names = self.names()
+        members: dict[Setting, list[str]] = {setting: [] for setting in names}
         for name, setting in self.settings.items():
             members[setting].append(name)
         return tuple(
-            Group(name, tuple(members[setting]), setting._asdict()) for setting, name in self.names().items()
+            Group(name, tuple(members[setting]), setting._asdict()) for setting, name in names.items()
         )
 
     def rows(self) -> list[Row]:

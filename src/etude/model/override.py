@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from etude.core.namespace import plain
 from etude.errors import PlanError, near
 from etude.model.leaf import Leaf
 
@@ -79,11 +80,12 @@ def _ratio(what: str, name: str, value: Any, peak: float) -> float:
 
 
 def _number(what: str, name: str, value: Any) -> float:
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__"):
+    found = plain(value)
+    if found is None:
         raise PlanError(f"{what}: {name} takes a number, got {value!r}")
-    if not (math.isfinite(value) and value >= 0):
+    if not (math.isfinite(found) and found >= 0):
         raise PlanError(f"{what}: {name} takes a finite number, 0 or more, got {value!r}")
-    return float(value)
+    return float(found)
 
 
 def matches(leaves: Sequence[Leaf], entries: Sequence[Override]) -> dict[str, Override]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from etude.errors import MissingExtra
+from etude.train.checkpoint import OPTIMIZER, RNG, STATE
 from etude.train.folder import RunFolder
+from etude.train.manifest import MANIFEST
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,8 +54,7 @@ def _copy_model(checkpoint: Path, model: Path) -> None:
     """The files of a checkpoint that make a plain Hugging Face folder, in one move."""
     partial = model.with_name(".model.tmp")
     shutil.rmtree(partial, ignore_errors=True)
-    own = ("optimizer.safetensors", "rng.safetensors", "state.json", "manifest.json")
-    shutil.copytree(checkpoint, partial, ignore=shutil.ignore_patterns(*own))
+    shutil.copytree(checkpoint, partial, ignore=shutil.ignore_patterns(OPTIMIZER, RNG, STATE, MANIFEST))
     shutil.rmtree(model, ignore_errors=True)
     os.replace(partial, model)
 

@@ -159,7 +159,7 @@ class Session:
                 loop.clock.updates,
                 model=accelerator.unwrap_model(loop.model),
                 tokenizer=self.prepared.tokenizer,
-                optimizer=getattr(loop.optimizer, "optimizer", loop.optimizer),
+                optimizer=self._bare_optimizer,
                 rng={f"torch/{i}": x for i, x in enumerate(rng)}
                 | {f"cuda/{i}": x for i, x in enumerate(cuda)},
                 state=self.state(),
@@ -168,6 +168,11 @@ class Session:
             best = self.best["checkpoint"] if self.best else None
             checkpoint.prune(self.folder.checkpoints, self.prepared.recipe.keep, best)
         accelerator.wait_for_everyone()
+
+    @property
+    def _bare_optimizer(self) -> Any:
+        """torch's own optimizer inside Accelerate's."""
+        return getattr(self.loop.optimizer, "optimizer", self.loop.optimizer)
 
     def _gathered(self, state: torch.Tensor) -> list[torch.Tensor]:
         if self.prepared.accelerator.num_processes == 1:
@@ -205,7 +210,7 @@ class Session:
         loop, accelerator, state = self.loop, self.prepared.accelerator, saved.state
         loop.driver.load_state_dict(state["driver"], on_mismatch)
         self.prepared.rates, self.prepared.plan = loop.driver.rates, loop.driver.rates.plan
-        saved.load_optimizer(getattr(loop.optimizer, "optimizer", loop.optimizer))
+        saved.load_optimizer(self._bare_optimizer)
         loop.clock = Clock(**state["clock"])
         place = state["data"]
         loop.order = Order(

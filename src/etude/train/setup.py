@@ -17,6 +17,7 @@ from etude.core.plan import Plan
 from etude.core.rates import Rates
 from etude.errors import RecipeError, near
 from etude.model.groups import Layout
+from etude.planning import layout
 from etude.train import data, tasks
 from etude.train.recipe import Recipe
 from etude.train.tasks import Encoded, Task
@@ -35,7 +36,6 @@ class Setup:
     metric: str
     model: Any
     tokenizer: Any
-    fresh: tuple[str, ...]
     notes: tuple[str, ...]
     encoded: Mapping[str, Encoded]
     layout: Layout
@@ -59,7 +59,7 @@ class Setup:
     @property
     def global_batch(self) -> int:
         """Examples in a full update, over all processes."""
-        return self.recipe.batch * self.recipe.accumulate * self.accelerator.num_processes
+        return _global_batch(self.recipe, self.accelerator)
 
     @property
     def intervals(self) -> list[tuple[float, float]]:
@@ -100,16 +100,15 @@ def setup(recipe: Recipe, *, smoke: bool = False, weights: Path | None = None) -
         part: task.encode(loaded.tokenizer, getattr(found, part).texts, recipe.max_length)
         for part in data.PARTS
     }
-    loaded.tokenizer.model_max_length = (
-        recipe.max_length
-    )  # who loads the folder cuts texts as they were trained
-    layout, plan = _plan(recipe, loaded.model)
+    # Who loads the folder cuts texts as they were cut in training.
+    loaded.tokenizer.model_max_length = recipe.max_length
+    settled, plan = _plan(recipe, loaded.model)
     rates = _rates(recipe, plan, encoded["train"], accelerator)
     if smoke:
         rates = rates.edit(Stretch(0, SMOKE_UPDATES, author="smoke", reason="every phase in 10 updates"))
     prepared = Setup(
-        recipe, found, task, metric, loaded.model, loaded.tokenizer, loaded.fresh, loaded.notes, encoded,
-        layout, plan, rates, accelerator, smoke,
+        recipe, found, task, metric, loaded.model, loaded.tokenizer, loaded.notes, encoded,
+        settled, plan, rates, accelerator, smoke,
     )  # fmt: skip
     if not prepared.eval_every > 0:
         raise RecipeError(f"eval_every: {recipe.eval_every!r} is no time at all; write 0.5ep or 100")
@@ -136,19 +135,17 @@ def _accelerator(recipe: Recipe) -> Accelerator:
 
 
 def _plan(recipe: Recipe, model: Any) -> tuple[Layout, Plan]:
-    from etude.planning import layout, plan
+    hypers = {"lr": recipe.lr_schedule, "weight_decay": recipe.weight_decay}
+    settled = layout(model, **hypers, layer_decay=recipe.layer_decay, head=recipe.head)
+    return settled, Plan(hypers, settled.groups())
 
-    wanted = {
-        "lr": recipe.lr_schedule,
-        "layer_decay": recipe.layer_decay,
-        "head": recipe.head,
-        "weight_decay": recipe.weight_decay,
-    }
-    return layout(model, **wanted), plan(model, **wanted)
+
+def _global_batch(recipe: Recipe, accelerator: Accelerator) -> int:
+    return recipe.batch * recipe.accumulate * accelerator.num_processes
 
 
 def _rates(recipe: Recipe, plan: Plan, train: Encoded, accelerator: Accelerator) -> Rates:
-    batch = recipe.batch * recipe.accumulate * accelerator.num_processes
+    batch = _global_batch(recipe, accelerator)
     epoch = len(train.rows) / batch
     total = recipe.updates if recipe.updates is not None else (recipe.epochs or 1) * epoch
     tokens = sum(len(row["input_ids"]) for row in train.rows) / len(train.rows) * batch
