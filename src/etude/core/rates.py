@@ -146,13 +146,14 @@ class Rates:
             for value, gate in zip(scaled, regime.gates, strict=True)
         ]
 
+    def values(self, hyper: str, begin: float, end: float | None = None) -> list[float]:
+        """One hyper-parameter of every group for the update [begin, end]."""
+        level = self.level(hyper, begin, end)
+        return [level * factor for factor in self.factors(hyper, begin, end)]
+
     def at(self, begin: float, end: float | None = None) -> dict[str, list[float]]:
         """Every hyper-parameter of every group for the update [begin, end]; `end` is begin + 1 if omitted."""
-        values = {}
-        for hyper in self.plan.hypers:
-            level = self.level(hyper, begin, end)
-            values[hyper] = [level * factor for factor in self.factors(hyper, begin, end)]
-        return values
+        return {hyper: self.values(hyper, begin, end) for hyper in self.plan.hypers}
 
     def open(self, begin: float) -> list[bool]:
         """Whether each group trains in an update that begins at `begin`: its gate says it, never its rate."""
@@ -163,7 +164,7 @@ class Rates:
         if math.isinf(self.total):
             raise ScheduleError("an open run has no last update: ask for single updates with at(begin)")
         updates = math.ceil(self.total - 1e-9)
-        return [self.at(k, min(k + 1, self.total))[hyper] for k in range(updates)]
+        return [self.values(hyper, k, min(k + 1, self.total)) for k in range(updates)]
 
     def state(self) -> dict[str, Any]:
         """Span, plan, groups and edits as strict JSON."""

@@ -156,7 +156,7 @@ def _worst(log: "Records") -> float | None:
         rates = rates_from_state({**start, "edits": edits})
         made = [update for update in log.updates if not update["skipped"]]
         for i in spread(len(made), 2000):
-            planned = rates.at(*made[i]["t"])["lr"]
+            planned = rates.values("lr", *made[i]["t"])
             for used, value in zip(made[i]["rates"]["lr"], planned, strict=True):
                 worst = max(worst, abs(used - value) / (value or 1.0))
     except (EtudeError, KeyError, TypeError, ValueError):

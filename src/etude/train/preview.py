@@ -62,7 +62,7 @@ def group_rows(prepared: "Setup") -> list[dict[str, Any]]:
 
 def used_rates(prepared: "Setup") -> dict[str, dict[str, tuple[int, float]]]:
     """Per group the (update, rate) of the first, the highest and the last update of the run."""
-    rows = [prepared.rates.at(begin, end)["lr"] for begin, end in prepared.intervals]
+    rows = [prepared.rates.values("lr", begin, end) for begin, end in prepared.intervals]
     last = len(rows) - 1
     return {
         group.name: {
