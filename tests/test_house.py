@@ -24,13 +24,13 @@ SOURCE = pathlib.Path(etude.__file__).parent
 LAYERS = {
     "errors": 0,
     "core": 1,
-    "control": 2, "model": 2, "convert": 2,
+    "control": 2, "model": 2, "convert": 2, "export": 2,
     "torch": 3, "keras": 3, "optax": 3, "mlx": 3, "trainer": 3, "lightning": 3,
     "planning": 4, "report": 4,
     "finder": 5, "advise": 5, "train": 5,
     "search": 6, "studio": 6, "cli": 6,
 }  # fmt: skip
-HOSTS = ("trainer", "lightning")  # they stand on torch/
+HOSTS = ("trainer", "lightning")  # they stand on torch/, and plan the model that they are given
 FRAMEWORKS = {
     "torch": {"torch"},
     "keras": {"keras"},
@@ -49,7 +49,7 @@ def may_import(room: str, other: str) -> bool:
         return True
     if room == "report":
         return LAYERS[other] <= 2
-    if room in HOSTS and other == "torch":
+    if room in HOSTS and other in ("torch", "planning"):
         return True
     return LAYERS[other] < LAYERS[room]
 

@@ -19,14 +19,24 @@ if TYPE_CHECKING:
     from etude.core.plan import Group as Group
     from etude.core.plan import Plan as Plan
     from etude.core.shapes import cosine as cosine
+    from etude.core.shapes import cyclic as cyclic
     from etude.core.shapes import exp as exp
+    from etude.core.shapes import exp_warmup as exp_warmup
     from etude.core.shapes import frozen as frozen
     from etude.core.shapes import hold as hold
     from etude.core.shapes import inv_sqrt as inv_sqrt
+    from etude.core.shapes import inv_time as inv_time
     from etude.core.shapes import linear as linear
+    from etude.core.shapes import multistep as multistep
     from etude.core.shapes import poly as poly
+    from etude.core.shapes import quarter_cosine as quarter_cosine
+    from etude.core.shapes import rex as rex
     from etude.core.shapes import sqrt as sqrt
+    from etude.core.shapes import square as square
+    from etude.core.shapes import step as step
+    from etude.core.shapes import tanh as tanh
     from etude.core.shapes import warmup as warmup
+    from etude.core.shapes import wave as wave
     from etude.core.text import parse as parse
     from etude.errors import EtudeError as EtudeError
     from etude.planning import plan as plan
@@ -37,7 +47,27 @@ __version__ = "0.1.0"
 # Where each public name lives. It is imported when it is first asked for, so that `import etude` costs a
 # few milliseconds and loads no framework.
 _HOME = {
-    "etude.core.shapes": ("hold", "linear", "warmup", "cosine", "poly", "exp", "sqrt", "inv_sqrt", "frozen"),
+    "etude.core.shapes": (
+        "hold",
+        "linear",
+        "warmup",
+        "exp_warmup",
+        "cosine",
+        "quarter_cosine",
+        "wave",
+        "poly",
+        "exp",
+        "inv_time",
+        "step",
+        "multistep",
+        "sqrt",
+        "square",
+        "inv_sqrt",
+        "rex",
+        "tanh",
+        "cyclic",
+        "frozen",
+    ),
     "etude.core.path": ("repeat",),
     "etude.core.text": ("parse",),
     "etude.core.plan": ("Group", "Plan"),
@@ -49,8 +79,6 @@ _HOME = {
     "etude.errors": ("EtudeError",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
-_FRAMEWORKS = ("torch",)  # packages that `etude.torch.sink(…)` reaches without an import of their own
-
 # Rooms that are reached as attributes, as in `etude.torch.sink(optimizer)`.
 _ROOMS = ("torch",)
 

@@ -46,7 +46,7 @@ def test_reads(text, value):
     ("text", "says"),
     [
         ("cosin()", "did you mean 'cosine'"), ("Cosine()", "did you mean 'cosine'"), ("frobnicate()",
-        "known: cosine"),
+        "known: cosine, cyclic, exp"),
         ("cosine", "write cosine()"), ("2e-5 * warmup >> cosine()", "write warmup(0.1)"),
         ("exp", "write exp(to=0.01)"), ("repeat", "write repeat(cosine(start=1), 3)"), ("frog", "no word"),
         ("cosine(too=0.1)", "did you mean 'to'"), ("repeat(cosine(), 2, strech=2)", "strech"),

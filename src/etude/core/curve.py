@@ -1,13 +1,15 @@
 """A schedule over a run: a function of time on the planned clock."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 from etude.core.length import Span
 from etude.core.line import Line, line
-from etude.core.namespace import namespace_of
+from etude.core.namespace import SCALARS, namespace_of
 from etude.core.path import Path, Schedule, words_of
 from etude.core.shapes import SHAPES
+from etude.core.vector import in_blocks, traced
 from etude.errors import ScheduleError
 
 
@@ -23,11 +25,25 @@ class Curve:
     total: float
 
     def __call__(self, t: Any) -> Any:
-        """The value at time `t` in planned updates: a number for a number, an array for an array."""
+        """The value at time `t` in planned updates: a number for a number, an array for an array.
+
+        Arrays of numpy, torch, jax, mlx and keras, also traced or compiled ones. numpy's answer is float64
+        and that of single times, to the last bit where the words need no power; the others answer in their
+        own precision, single as a rule.
+        """
         xp = namespace_of(t)
-        value = self.lines[0].level(t, xp)
-        for factor in self.lines[1:]:
-            value = value * factor.level(t, xp)
+        if xp is SCALARS:
+            return self.value(t)
+        if xp.__name__ == "numpy":
+            return in_blocks(self.peak, self.lines, t, xp)
+        return self.peak * math.prod(traced(factor, t, xp) for factor in self.lines)
+
+    def value(self, t: float) -> float:
+        """The value at one time, a number."""
+        value = self.lines[0].level(t)
+        if len(self.lines) > 1:
+            for factor in self.lines[1:]:
+                value = value * factor.level(t)
         return self.peak * value
 
     def table(self) -> list[list[tuple[float, float, float, float, str, dict[str, float]]]]:

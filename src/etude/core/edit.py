@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from etude.core.curve import Curve, refuse_gate_words
 from etude.core.length import Span
 from etude.core.line import Line, line
-from etude.core.namespace import SCALARS, number, plain
+from etude.core.namespace import number, plain
 from etude.core.path import Path, Schedule
 from etude.errors import ScheduleError, near
 
@@ -128,9 +128,8 @@ class Stretch(Edit):
             )
             for hyper, curve in regime.curves.items()
         }
-        gates = tuple(
-            None if gate is None else gate.stretched(self.at, old, self.total) for gate in regime.gates
-        )
+        moved = {id(gate): gate and gate.stretched(self.at, old, self.total) for gate in regime.gates}
+        gates = tuple(moved[id(gate)] for gate in regime.gates)
         return regime._replace(at=self.at, total=self.total, curves=curves, gates=gates)
 
 
@@ -173,7 +172,7 @@ class Redraw(Edit):
             raise ScheduleError(f"Redraw(at={self.at:g}, total={self.total:g}) ends before it begins")
 
     def act(self, regime: "Regime", names: tuple[str, ...], run: Span) -> "Regime":
-        level = regime.curves["lr"].lines[0].level(self.at, SCALARS)
+        level = regime.curves["lr"].lines[0].level(self.at)
         stretch = run._replace(total=self.total - self.at)
         return _reshaped(regime, self.at, line(self.path, stretch, self.at, level), self.total)
 

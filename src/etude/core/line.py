@@ -6,8 +6,9 @@ another level.
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 from etude.core.length import TOLERANCE, Span, snap
@@ -29,15 +30,10 @@ class Row(NamedTuple):
     params: Options
     stroke: Stroke
 
-    def level(self, t: Any, xp: Any) -> Any:
-        """The level at time `t` (number or array); outside [begin, end] that of the nearer end."""
-        span = self.end - self.begin
-        if span <= 0:
-            return self.b + 0.0 * t
-        e = t - self.begin
-        e = xp.where(e > 0, e, 0.0 * t)
-        e = xp.where(e < span, e, span + 0.0 * t)
-        return SHAPES[self.shape].formula(self.a, self.b, e / span, e, xp, **dict(self.params))
+    def formula(self, e: Any, xp: Any) -> Any:
+        """The level at `e` planned updates after the beginning, a number or an array inside the row."""
+        word = SHAPES[self.shape].formula
+        return word(self.a, self.b, e / (self.end - self.begin), e, xp, **dict(self.params))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +42,16 @@ class Line:
 
     rows: tuple[Row, ...]
     waiting: tuple[Word | Repeat, ...] = ()
+    # The rows as `level` reads them, found once: it is asked in every update of a run.
+    _begins: tuple[float, ...] = field(init=False, repr=False, compare=False)
+    _drawn: tuple[Any, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_begins", tuple(row.begin for row in self.rows))
+        object.__setattr__(self, "_drawn", tuple(map(_drawn, self.rows)))
+
+    def __reduce__(self) -> tuple[type["Line"], tuple[Any, ...]]:
+        return Line, (self.rows, self.waiting)
 
     @property
     def end(self) -> float:
@@ -53,16 +59,34 @@ class Line:
 
     def row(self, t: float) -> Row:
         """The row in force at time `t`; at a boundary the later one, after the end the last."""
-        return self.rows[max(bisect_right(self.rows, t, key=_begin) - 1, 0)]
+        return self.rows[self.index(t)]
 
-    def level(self, t: Any, xp: Any) -> Any:
-        """The level at time `t`, a number or an array of any shape."""
-        if xp is SCALARS:
-            return self.row(t).level(t, xp)
-        level = self.rows[0].level(t, xp)
-        for row in self.rows[1:]:
-            level = xp.where(t < row.begin, level, row.level(t, xp))
-        return level
+    def index(self, t: float) -> int:
+        """The number of the row in force at time `t`."""
+        return max(bisect_right(self._begins, t) - 1, 0)
+
+    def within(self, t: float) -> tuple[Callable[[float], float], float, float]:
+        """The level as a function of times near `t`, and from when until when it may be asked."""
+        index = self.index(t)
+        begin, span, a, b, formula, options = self._drawn[index]
+        last = index == len(self.rows) - 1
+        if t < begin or t - begin >= span:  # before the first row, after the last
+            return self.level, -math.inf if t < begin else begin + span, begin if t < begin else math.inf
+        told = partial(formula, **options) if options else formula
+        until = begin + span if last else self._begins[index + 1]
+        return (lambda t: told(a, b, (t - begin) / span, t - begin, SCALARS)), begin, until
+
+    def level(self, t: float) -> float:
+        """The level at one time; before the first row that of its beginning, after the last of its end."""
+        begin, span, a, b, formula, options = self._drawn[max(bisect_right(self._begins, t) - 1, 0)]
+        e = t - begin
+        if e < 0:
+            e = 0.0
+        if e >= span:
+            return b
+        return (
+            formula(a, b, e / span, e, SCALARS, **options) if options else formula(a, b, e / span, e, SCALARS)
+        )
 
     def stretched(self, at: float, old: float, total: float) -> "Line":
         """What lies between `at` and `old` takes until `total`; a row under way keeps its progress."""
@@ -86,8 +110,8 @@ class Line:
 
     def advanced(self, at: float, run: Span) -> "Line":
         """Leave the row in force at `at` for the strokes after it, drawn from the level it has there."""
-        index = max(bisect_right(self.rows, at, key=_begin) - 1, 0)
-        level = self.rows[index].level(at, SCALARS)
+        index = self.index(at)
+        level = self.level(at)
         left = [row.stroke for row in self.rows[index + 1 :]]
         if self.waiting and left:  # the endless piece is still to come, and what waits for its end waits on
             return Line(draw(left, at, level), self.waiting)
@@ -99,8 +123,8 @@ class Line:
         return Line(draw(left, at, level))
 
 
-def _begin(row: Row) -> float:
-    return row.begin
+def _drawn(row: Row) -> tuple[Any, ...]:
+    return row.begin, row.end - row.begin, row.a, row.b, SHAPES[row.shape].formula, dict(row.params)
 
 
 def line(path: Path, run: Span, begin: float = 0.0, pen: float = 1.0) -> Line:
@@ -124,7 +148,7 @@ def draw(strokes: Sequence[Stroke], begin: float, pen: float, end: float | None 
         right = snap(begin + math.fsum(lengths))
         if end is not None and (index == len(strokes) - 1 or right > end - TOLERANCE):
             right = end
-        params = _timed(stroke, left)
+        params = _settled(stroke, left, right - left)
         a = pen if stroke.start is None else stroke.start
         b = _end_level(stroke, params, a, right - left)
         if SHAPES[stroke.shape].positive and min(a, b) <= 0:
@@ -137,18 +161,15 @@ def draw(strokes: Sequence[Stroke], begin: float, pen: float, end: float | None 
     return tuple(rows)
 
 
-def _timed(stroke: Stroke, begin: float) -> Options:
-    """A stroke's options; a time scale that was not said is the time at which the piece begins."""
-    options = dict(stroke.options)
-    for name in SHAPES[stroke.shape].lengths:
-        if options[name] is None:
-            options[name] = begin
-        if not options[name] > 0:
-            raise ScheduleError(
-                f"{stroke.shape}() at the very start of the run has no {name} to go by: "
-                f"write {stroke.shape}({name}=1000), or put a warm-up before it"
-            )
-    return tuple(options.items())
+def _settled(stroke: Stroke, begin: float, length: float) -> Options:
+    """What the formula is told beyond its defaults, completed where the word completes it from its place."""
+    word, options = SHAPES[stroke.shape], dict(stroke.options)
+    if word.settle is not None and length > 0:
+        try:
+            options = word.settle(options, begin, length)
+        except ScheduleError as error:
+            raise ScheduleError(f"{stroke.shape}(): {error}") from None
+    return tuple((name, value) for name, value in options.items() if value != word.options.get(name, ...))
 
 
 def _end_level(stroke: Stroke, params: Options, a: float, length: float) -> float:
@@ -156,5 +177,5 @@ def _end_level(stroke: Stroke, params: Options, a: float, length: float) -> floa
         return stroke.to
     if length <= 0:
         return a
-    e = length if math.isfinite(length) else 0.0
-    return SHAPES[stroke.shape].formula(a, a, 1.0, e, SCALARS, **dict(params))
+    e, u = (length, 1.0) if math.isfinite(length) else (0.0, 0.0)
+    return SHAPES[stroke.shape].formula(a, a, u, e, SCALARS, **dict(params))

@@ -1,7 +1,7 @@
 """What counts as a number, and the array functions that formulas may use for numbers and for arrays.
 
-A formula is written once with arithmetic and `xp.cos`, `xp.sqrt`, `xp.where`; `xp` is found from the type of
-the time it is asked about, and no library is imported for it: whoever passes an array has imported it.
+A formula is written once with arithmetic and the functions of `Scalars`; `xp` is found from the type of the
+time it is asked about, and no library is imported for it: whoever passes an array has imported it.
 """
 
 import math
@@ -56,7 +56,11 @@ class Scalars:
     """Plain Python numbers, in double precision; 15 times faster than numpy on a single value."""
 
     cos = staticmethod(math.cos)
+    sin = staticmethod(math.sin)
+    tanh = staticmethod(math.tanh)
+    expm1 = staticmethod(math.expm1)
     sqrt = staticmethod(math.sqrt)
+    floor = staticmethod(math.floor)
 
     @staticmethod
     def where(condition: bool, yes: float, no: float) -> float:
@@ -66,11 +70,22 @@ class Scalars:
 SCALARS: Any = Scalars()
 
 # Top-level package of an array's type -> the module with its functions. One row a library.
-ARRAYS = {"numpy": "numpy"}
+ARRAYS = {
+    "numpy": "numpy",
+    "torch": "torch",
+    "jax": "jax.numpy",
+    "jaxlib": "jax.numpy",
+    "mlx": "mlx.core",
+    "tensorflow": "keras.ops",
+    "keras": "keras.ops",
+}
 
 
 def namespace_of(t: Any) -> Any:
     """The functions that fit `t`: `SCALARS` for a number, the array library's module for an array.
+
+    numpy's own scalars and arrays without a dimension are numbers; those of the other libraries may be
+    traced, and stay what they are.
 
     >>> namespace_of(3) is SCALARS
     True
@@ -78,7 +93,7 @@ def namespace_of(t: Any) -> Any:
     if isinstance(t, (int, float)):
         return SCALARS
     package = type(t).__module__.partition(".")[0]
-    if package in ARRAYS and getattr(t, "ndim", 0):
+    if package in ARRAYS and (package != "numpy" or t.ndim):
         return sys.modules[ARRAYS[package]]
     if hasattr(t, "__index__") or hasattr(t, "__float__"):
         return SCALARS

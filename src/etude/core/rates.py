@@ -9,9 +9,8 @@ from etude.core.curve import Curve, curve
 from etude.core.edit import Edit, Rollback, edit_from_json
 from etude.core.length import Span
 from etude.core.line import Line, line
-from etude.core.namespace import SCALARS
+from etude.core.passage import Passage, Share, standing
 from etude.core.plan import Group, Plan
-from etude.core.shapes import SHAPES
 from etude.errors import ScheduleError
 
 
@@ -30,7 +29,7 @@ class Rates:
     """The rates of a run; `edit` gives new ones, nothing changes in place.
 
     Asked for an update [begin, end] it answers with the product of the design's equation, in group order:
-    peak × shape(t) × scale × gate(t) × control, at t = begin + tick × (end - begin).
+    peak × shape(t) × gate(t) × (scale × control), at t = begin + tick × (end - begin).
     """
 
     plan: Plan
@@ -46,9 +45,11 @@ class Rates:
 
     def _first(self) -> Regime:
         curves = {hyper: curve(schedule, self.span) for hyper, schedule in self.plan.hypers.items()}
-        gates = tuple(
-            None if group.gate is None else line(group.gate, self.span) for group in self.plan.groups
-        )
+        drawn = {
+            group.gate: None if group.gate is None else line(group.gate, self.span)
+            for group in self.plan.groups
+        }
+        gates = tuple(drawn[group.gate] for group in self.plan.groups)
         for hyper, one in curves.items():
             for index, path in enumerate(one.lines):
                 if path.waiting and (hyper, index) != ("lr", 0):
@@ -112,6 +113,11 @@ class Rates:
         regimes = self._replayed(edits) if rollback else (*self.regimes, self._next(self.regimes[-1], one))
         return Rates(self.plan, self.span, edits, regimes)
 
+    def joined(self, group: Group) -> "Rates":
+        """The rates with one more group, the last; the edits so far act on it as on the others."""
+        plan = Plan(self.plan.hypers, (*self.plan.groups, group), self.plan.tick)
+        return Rates(plan, self.span, self.edits)
+
     @property
     def total(self) -> float:
         """Where the run ends on the planned clock, after all edits; infinite in an open run."""
@@ -119,52 +125,79 @@ class Rates:
 
     def regime(self, begin: float) -> Regime:
         """What is in force for an update that begins at `begin`: the last regime with at <= begin."""
-        for regime in reversed(self.regimes):
-            if regime.at <= begin:
-                return regime
-        return self.regimes[0]
+        return self.regimes[self._index(begin)]
 
-    def _time(self, begin: float, end: float | None, regime: Regime) -> float:
+    def _index(self, begin: float) -> int:
+        for index in range(len(self.regimes) - 1, 0, -1):
+            if self.regimes[index].at <= begin:
+                return index
+        return 0
+
+    def passage(self, begin: float, end: float | None = None) -> Passage:
+        """What holds for the update [begin, end], and after it for as long as only the clock changes."""
+        index = self._index(begin)
+        regime = self.regimes[index]
+        t = self.time(begin, end, regime.total)
+        distinct = {id(gate): gate for gate in regime.gates}
+        stand = {key: standing(gate, begin, t) for key, gate in distinct.items()}
+        kinds = {key: i for i, key in enumerate(distinct)}
+        gates = tuple(one.gate for one in stand.values())
+        of_group = tuple(kinds[id(gate)] for gate in regime.gates)
+        alone = (0,) * len(regime.gates)
+        shares = {}
+        for hyper, drawn in regime.curves.items():
+            scaled = zip(self.plan.scale(hyper), regime.control[hyper], strict=True)
+            gated = hyper == "lr" and gates != (1.0,)
+            shares[hyper] = Share(
+                drawn,
+                gates if gated else (1.0,),
+                of_group if gated else alone,
+                tuple(scale * control for scale, control in scaled),
+            )
+        edges = [one.end for one in stand.values()]
+        if index + 1 < len(self.regimes):
+            edges.append(self.regimes[index + 1].at)
+        return Passage(
+            max([-math.inf if index == 0 else regime.at, *(one.begin for one in stand.values())]),
+            min(edges),
+            regime.total,
+            tuple(stand[id(gate)].trains for gate in regime.gates),
+            shares,
+        )
+
+    def time(self, begin: float, end: float | None, total: float) -> float:
+        """When the update [begin, end] is read; an update without an end takes one, or what is left."""
         if end is None:
-            end = max(begin, min(begin + 1, regime.total))
+            end = max(begin, min(begin + 1, total))
         return begin + self.plan.tick * (end - begin)
-
-    def level(self, hyper: str, begin: float, end: float | None = None) -> float:
-        """peak × shape(t): what all groups share."""
-        regime = self.regime(begin)
-        return regime.curves[hyper](self._time(begin, end, regime))
-
-    def factors(self, hyper: str, begin: float, end: float | None = None) -> list[float]:
-        """scale × gate(t) × control for each group; a group whose gate says `frozen` at `begin` has 0."""
-        regime = self.regime(begin)
-        scaled = [a * b for a, b in zip(self.plan.scale(hyper), regime.control[hyper], strict=True)]
-        if hyper != "lr" or not any(regime.gates):
-            return scaled
-        t = self._time(begin, end, regime)
-        return [
-            value if gate is None else (value * gate.level(t, SCALARS) if _trains(gate, begin) else 0.0)
-            for value, gate in zip(scaled, regime.gates, strict=True)
-        ]
 
     def values(self, hyper: str, begin: float, end: float | None = None) -> list[float]:
         """One hyper-parameter of every group for the update [begin, end]."""
-        level = self.level(hyper, begin, end)
-        return [level * factor for factor in self.factors(hyper, begin, end)]
+        passage = self.passage(begin, end)
+        return passage.shares[hyper].values(self.time(begin, end, passage.total))
 
     def at(self, begin: float, end: float | None = None) -> dict[str, list[float]]:
         """Every hyper-parameter of every group for the update [begin, end]; `end` is begin + 1 if omitted."""
-        return {hyper: self.values(hyper, begin, end) for hyper in self.plan.hypers}
+        passage = self.passage(begin, end)
+        t = self.time(begin, end, passage.total)
+        return {hyper: share.values(t) for hyper, share in passage.shares.items()}
 
     def open(self, begin: float) -> list[bool]:
         """Whether each group trains in an update that begins at `begin`: its gate says it, never its rate."""
-        return [gate is None or _trains(gate, begin) for gate in self.regime(begin).gates]
+        return list(self.passage(begin).open)
 
     def matrix(self, hyper: str = "lr") -> list[list[float]]:
         """One row per update of the run, one value per group; raises `ScheduleError` for an open run."""
         if math.isinf(self.total):
             raise ScheduleError("an open run has no last update: ask for single updates with at(begin)")
-        updates = math.ceil(self.total - 1e-9)
-        return [self.values(hyper, k, min(k + 1, self.total)) for k in range(updates)]
+        rows, passage = [], self.passage(0)
+        for k in range(math.ceil(self.total - 1e-9)):
+            end = min(k + 1, self.total)
+            t = self.time(k, end, self.total)
+            if not (passage.begin <= k and t < passage.end):
+                passage = self.passage(k, end)
+            rows.append(passage.shares[hyper].values(t))
+        return rows
 
     def state(self) -> dict[str, Any]:
         """Span, plan, groups and edits as strict JSON."""
@@ -186,7 +219,3 @@ def rates_from_state(state: Mapping[str, Any]) -> Rates:
     for one in state["edits"]:
         rates = rates.edit(edit_from_json(one))
     return rates
-
-
-def _trains(gate: Line, begin: float) -> bool:
-    return not SHAPES[gate.row(begin).shape].gate_only

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from etude.core.length import TOLERANCE, Span, fraction_of, is_absolute, measure
+from etude.core.length import TOLERANCE, Span, fraction_of, is_absolute, measure, snap
 from etude.core.path import Path, Repeat, Word
 from etude.core.shapes import SHAPES
 from etude.errors import ScheduleError
@@ -106,14 +106,20 @@ def _stroke(word: Word, length: float, run: Span, reach: float, stretch: float, 
     written = dict(word.values)
     start, to = written.pop("start", shape.start), written.pop("to", shape.to)
     options = dict(shape.options) | written
-    for name in shape.lengths:
-        if options[name] is None:
-            continue
-        if not is_absolute(options[name]) and (reach == 0 or math.isinf(reach)):
+
+    def measured(name: str, value: Any) -> float:
+        if not is_absolute(value) and (reach == 0 or math.isinf(reach)):
             raise ScheduleError(
                 f"{word}: an open run has no total to take a share of; write updates, as in {name}=1000"
             )
-        options[name] = _written(options[name], run, reach, stretch)
+        return snap(_written(value, run, reach, stretch))
+
+    for name in shape.lengths:
+        options[name] = None if options[name] is None else measured(name, options[name])
+    for name in shape.milestones:
+        options[name] = tuple(measured(name, value) for value in options[name])
+    for name in shape.levels:
+        options[name] = options[name] * fade
     return Stroke(
         word.name,
         length,
@@ -176,7 +182,11 @@ def late_strokes(waiting: Sequence[Word | Repeat], at: float, run: Span) -> list
 
 def slower(shape: str, options: Options, ratio: float) -> Options:
     """A word's options where the clock runs `ratio` times slower: its lengths are that much longer."""
-    lengths = SHAPES[shape].lengths
-    return tuple(
-        (name, value * ratio if name in lengths and value is not None else value) for name, value in options
-    )
+    word = SHAPES[shape]
+
+    def scaled(name: str, value: Any) -> Any:
+        if name in word.milestones:
+            return tuple(one * ratio for one in value)
+        return value * ratio if name in word.lengths and value is not None else value
+
+    return tuple((name, scaled(name, value)) for name, value in options)

@@ -1,6 +1,7 @@
 """Text to schedule: `parse(str(s)) == s`. A whitelist over Python's own syntax tree; nothing is evaluated."""
 
 import ast
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from etude.core.path import Path, Schedule, as_schedule, repeat
@@ -13,8 +14,9 @@ LONGEST = 20_000
 def parse(text: str) -> Path | Schedule:
     """The path or schedule that a text says; a bare number is held.
 
-    Knows the words of `shapes`, `repeat`, `>>`, `*`, and numbers with `*`, `/` and a leading minus. Raises
-    `ScheduleError` for everything else, with the place and what to write.
+    Knows the words of `shapes`, `repeat`, the recipes of `named` (a text keeps the words that they stand
+    for), `>>`, `*`, and numbers with `*`, `/` and a leading minus. Raises `ScheduleError` for everything
+    else, with the place and what to write.
 
     >>> parse("2e-5 * (warmup(0.1) >> linear())").over(1000)(550)
     1e-05
@@ -51,6 +53,8 @@ def _value(node: ast.expr, text: str) -> Any:
     match node:
         case ast.Constant(value=int() | float() | str() as value) if not isinstance(value, bool):
             return value
+        case ast.Tuple(elts=elements) | ast.List(elts=elements):
+            return tuple(_value(element, text) for element in elements)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_factor(operand, text)
         case ast.BinOp(left=left, op=ast.RShift(), right=right):
@@ -83,6 +87,11 @@ def _after(left: Any, right: Any, text: str) -> Any:
 
 def _factor(node: ast.expr, text: str) -> Any:
     value = _value(node, text)
+    if isinstance(value, tuple):
+        raise ScheduleError(
+            f"{value} in {_shown(text)} stands where a number or a word belongs: several lengths are written "
+            f"in the brackets of a word, as in multistep(at=(0.5, 0.75))"
+        )
     if isinstance(value, str):
         raise ScheduleError(
             f"the text {_shown(value)} in {_shown(text)} stands where a number or a word belongs: lengths "
@@ -111,15 +120,26 @@ def _example(name: str, text: str) -> str:
         return "repeat(cosine(start=1), 3)"
     if name in SHAPES:
         return SHAPES[name].example
-    known = [*SHAPES, "repeat"]
-    raise ScheduleError(f"{name}() in {_shown(text)} is no word of the language{near(name, known)}")
+    if name in _recipes():
+        return f"{name}()"
+    words = near(name, [*SHAPES, "repeat"])
+    recipes = near(name, _recipes())
+    if "did you mean" not in words:
+        words = recipes if "did you mean" in recipes else f"{words}, and the recipes of `etude gallery`"
+    raise ScheduleError(f"{name}() in {_shown(text)} is no word of the language{words}")
 
 
-def _call(name: str, args: list[Any], keywords: dict[str, Any], text: str) -> Path:
+def _recipes() -> Mapping[str, Callable[..., Path | Schedule]]:
+    from etude.core.named import NAMED  # few texts need them
+
+    return NAMED
+
+
+def _call(name: str, args: list[Any], keywords: dict[str, Any], text: str) -> Path | Schedule:
     from etude.core import shapes
 
     _example(name, text)
-    make = repeat if name == "repeat" else getattr(shapes, name)
+    make = repeat if name == "repeat" else getattr(shapes, name, None) or _recipes()[name]
     try:
         return make(*args, **keywords)
     except TypeError as error:
