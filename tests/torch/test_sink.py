@@ -388,3 +388,70 @@ def test_edits_reach_the_weights():
 
 def test_the_lazy_room_is_reached_as_the_design_writes_it():
     assert etude.torch.sink is __import__("etude.torch.sink", fromlist=["sink"]).sink
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_group_that_joins_mid_run_gets_its_multiplier_times_the_shape_where_it_is(optimizer, named):
+    """Pain 17: torch's schedulers crash, or give a newcomer 1.6 times what was asked for."""
+    hypers = {"lr": "0.1 * (warmup(0.1) >> cosine())", "weight_decay": 0.01}
+    driver, built, weights = layered(hypers, optimizer=optimizer)
+    if not named:
+        for group in built.param_groups:
+            del group["param_names"]
+    for k in range(40):
+        driver.apply(k)
+        update(built, weights)
+    driver.edit(Scale(40, 0.5, groups="layer.*"))
+    new = torch.nn.Parameter(torch.randn(3).double())
+    driver.add_group(Group("adapter", ("adapter",), {"lr": 3.0}), [new], 40)
+    shape = driver.rates.plan.hypers["lr"].over(100)
+    assert driver.read("lr")[-1] == pytest.approx(3 * shape(40), rel=1e-12)
+    assert driver.read("weight_decay")[-1] == 0.01
+    for k in range(40, 100):
+        driver.apply(k)
+        decayed = 1 + 0.01 * new[0].item()
+        moved = update(built, [*weights, new])
+        assert driver.read("lr")[-1] == pytest.approx(3 * shape(k), rel=1e-12, abs=0)
+        assert driver.read("lr")[1] == pytest.approx(0.5 * SCALES[1] * shape(k), rel=1e-12, abs=0)
+        assert driver.read("lr") == driver.at(k)["lr"]
+        if optimizer is torch.optim.SGD:
+            assert moved[-1] == pytest.approx(3 * shape(k) * decayed, rel=1e-9, abs=1e-15)
+    state = driver.state_dict()
+    assert [group["name"] for group in state["groups"]] == [*NAMES, "adapter"]
+
+
+def test_a_group_that_joins_frozen_is_frozen_and_a_name_is_taken_once():
+    driver, built, _ = layered()
+    driver.apply(10)
+    new = torch.nn.Parameter(torch.zeros(3))
+    driver.add_group(Group("late", ("late",), gate="frozen(0.5) >> hold(start=1)"), [new], 10)
+    assert not new.requires_grad
+    driver.apply(50)
+    assert new.requires_grad
+    with pytest.raises(PlanError, match="two groups are called 'late'"):
+        driver.add_group(Group("late"), [torch.nn.Parameter(torch.zeros(1))], 60)
+    assert len(built.param_groups) == 5
+    driver.apply(60)
+
+
+def test_without_the_check_the_plan_is_written_over_what_another_hand_wrote():
+    driver, built, _ = layered()
+    driver.sink = etude.torch.sink(built, check=False)
+    driver.apply(10)
+    built.param_groups[0]["lr"] = 7.0
+    driver.apply(11)
+    assert driver.read("lr") == driver.at(11)["lr"]
+
+
+def test_a_foreign_change_of_a_later_group_leaves_the_earlier_ones_as_they_were():
+    driver, built, _ = layered()
+    driver.apply(10)
+    before = driver.read("lr")
+    built.param_groups[2]["lr"] = 7.0
+    with pytest.raises(ForeignChange, match=r"layer\.1 had 0.09, now 7") as error:
+        driver.apply(11)
+    assert error.value.changes == (("layer.1", before[2], 7.0),)
+    assert driver.read("lr") == [*before[:2], 7.0, before[3]]
+    driver.apply(11)
+    assert driver.read("lr") == driver.at(11)["lr"]

@@ -1,13 +1,14 @@
 """The driver: the one owner of an optimizer's rates, and the only object that has a state."""
 
 import glob
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from etude.control.controller import Action, Controller
 from etude.core.edit import Edit, Rollback, Scale
-from etude.core.plan import Plan
-from etude.core.rates import Rates, Regime, rates_from_state
+from etude.core.plan import Group, Plan
+from etude.core.rates import Rates, rates_from_state
 from etude.errors import EtudeError, ForeignChange, PlanError, PlanMismatch, ScheduleError
 
 FORMAT = 1
@@ -22,8 +23,13 @@ class Sink(Protocol):
         """The groups' names."""
         ...
 
-    def bind(self, hyper: str, scales: Sequence[float]) -> Callable[[float], None]:
-        """`write(level)`: group i gets level × scales[i]; `ForeignChange`, once, if another hand wrote."""
+    def bind(
+        self, hyper: str, scales: Sequence[float], kinds: Sequence[int]
+    ) -> Callable[[Sequence[float]], None]:
+        """`write(levels)`: group i gets levels[kinds[i]] × scales[i].
+
+        It raises `ForeignChange`, once, if another hand wrote since it wrote last.
+        """
         ...
 
     def open(self, flags: Sequence[bool]) -> None:
@@ -33,6 +39,28 @@ class Sink(Protocol):
     def read(self, hyper: str) -> list[float]:
         """What the optimizer will really use."""
         ...
+
+    def add(self, group: Group, params: Iterable[Any], values: Mapping[str, float]) -> None:
+        """Take a further group of parameters into the optimizer, at the end, with its hyper-parameters."""
+        ...
+
+
+Writers = list[tuple[Callable[[Sequence[float]], None], Callable[[float], Sequence[float]]]]
+"""For each hyper-parameter the sink's `write`, and what gives it the levels at a time."""
+
+
+class _Bound(NamedTuple):
+    """The writers of a stretch of `rates` in which only the clock changes: begin >= since, t < until."""
+
+    rates: Rates | None
+    since: float
+    until: float
+    total: float
+    tick: float
+    writers: Writers
+
+
+UNBOUND = _Bound(None, math.inf, -math.inf, math.inf, 0.0, [])
 
 
 class Driver:
@@ -72,10 +100,8 @@ class Driver:
         self._unbind()
 
     def _unbind(self) -> None:
-        self._writers: dict[str, Callable[[float], None]] = {}
-        self._factors: dict[str, list[float]] = {}
-        self._regime: Regime | None = None
-        self._open: list[bool] | None = None
+        self._bound = UNBOUND
+        self._open: tuple[bool, ...] | None = None
 
     @property
     def total(self) -> float:
@@ -96,25 +122,40 @@ class Driver:
 
         `end` is begin + 1 if it is not given. Raises `ForeignChange` as `foreign` says.
         """
+        rates, since, until, total, tick, writers = self._bound
+        stop = end if end is not None else begin + 1 if begin + 1 < total else max(begin, total)
+        t = begin + tick * (stop - begin)
+        if rates is not self.rates or begin < since or t >= until:
+            t, writers = self._bind(begin, end)
+        try:
+            for write, levels in writers:
+                write(levels(t))
+        except ForeignChange as change:
+            self._settle(begin, end, change)
+
+    def _bind(self, begin: float, end: float | None) -> tuple[float, "Writers"]:
+        """Writers for a new passage: after an edit, or where a path or a gate comes to its next word."""
         sink = self._written_to()
-        regime = self.rates.regime(begin)
-        flags = self.rates.open(begin)
-        if flags != self._open:
-            sink.open(flags)
-            self._open = flags
-        for hyper in self.rates.plan.hypers:
-            self._bind(sink, hyper, begin, end, regime)
-            try:
-                self._writers[hyper](self.rates.level(hyper, begin, end))
-            except ForeignChange as change:
-                if self._foreign == "raise":
-                    raise
-                if self._foreign == "adopt":
-                    self._adopt(begin, change)
-                    regime = self.rates.regime(begin)
-                    self._bind(sink, hyper, begin, end, regime)
-                self._writers[hyper](self.rates.level(hyper, begin, end))
-        self._regime = regime
+        passage = self.rates.passage(begin, end)
+        if passage.open != self._open:
+            sink.open(passage.open)
+            self._open = passage.open
+        t = self.rates.time(begin, end, passage.total)
+        writers, since, until = [], passage.begin, passage.end
+        for hyper, share in passage.shares.items():
+            levels, first, last = share.reader(t)
+            writers.append((sink.bind(hyper, share.scales, share.kinds), levels))
+            since, until = max(since, first), min(until, last)
+        self._bound = _Bound(self.rates, since, until, passage.total, self.rates.plan.tick, writers)
+        return t, writers
+
+    def _settle(self, begin: float, end: float | None, change: ForeignChange) -> None:
+        """Deal with what another hand wrote as `foreign` says, and write the whole update again."""
+        if self._foreign == "raise":
+            raise change
+        if self._foreign == "adopt":
+            self._adopt(begin, change)
+        self.apply(begin, end)
 
     def _written_to(self) -> Sink:
         if self.sink is None:
@@ -122,14 +163,6 @@ class Driver:
                 "this driver has no sink: give it one, as in Driver(rates, etude.torch.sink(optimizer))"
             )
         return self.sink
-
-    def _bind(self, sink: Sink, hyper: str, begin: float, end: float | None, regime: Regime) -> None:
-        """A new writer where the groups' factors have changed: after an edit, or while a gate moves."""
-        if regime is self._regime and not any(regime.gates):
-            return
-        factors = self.rates.factors(hyper, begin, end)
-        if factors != self._factors.get(hyper):
-            self._writers[hyper], self._factors[hyper] = sink.bind(hyper, factors), factors
 
     def _adopt(self, begin: float, change: ForeignChange) -> None:
         held = self._written_to().groups
@@ -180,6 +213,22 @@ class Driver:
         self.rates = self.rates.edit(one)
         if isinstance(one, Rollback):
             self._read = {metric: t for metric, t in self._read.items() if t <= one.to}
+
+    def add_group(self, group: Group, params: Iterable[Any], begin: float) -> None:
+        """Let parameters join a run that is under way, as a last group; the next update begins at `begin`.
+
+        `params` are the parameters themselves, `group.params` their names. From now on the group gets its
+        multiplier × the shape where it is, as if it had been there from the beginning. Where a whole model
+        is known beforehand a gate does the same and needs no new group. Raises `PlanError` for a name that is
+        taken.
+        """
+        sink = self._written_to()
+        rates = self.rates.joined(group)
+        values = {hyper: row[-1] for hyper, row in rates.at(begin).items()}
+        sink.add(group, params, values)
+        self.rates = rates
+        self._open = None
+        self.apply(begin)
 
     def state_dict(self) -> dict[str, Any]:
         """Plan, span, groups, edits and the controllers' memory, as strict JSON; there is no clock in it."""

@@ -1,51 +1,109 @@
 """The torch sink: writes rates into an optimizer's parameter groups and opens or freezes their parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import torch
 
+from etude.core.plan import Group
 from etude.errors import ForeignChange, PlanError
 
 
-def sink(optimizer: torch.optim.Optimizer) -> "TorchSink":
+def sink(optimizer: torch.optim.Optimizer, *, check: bool = True) -> "TorchSink":
     """A sink for any `torch.optim.Optimizer` whose groups are those of the plan, in order.
 
     Build the optimizer from `plan.torch_groups(model)`. "lr" and "weight_decay" are written where the
     optimizer keeps them; "momentum" is `momentum`, or the first of `betas` where there is none. A rate that
     is a tensor stays that tensor; of one that several groups share, each gets its own.
+
+    Before it writes it looks whether another hand has written since; `check=False` leaves that out, which
+    saves half the time of a write and the protection from a second scheduler.
     """
-    return TorchSink(optimizer)
+    return TorchSink(optimizer, check)
+
+
+@dataclass(slots=True)
+class _Written:
+    """What was written last into the groups, in the order in which they are written."""
+
+    order: list[int]
+    values: list[Any]
+
+    def in_plan_order(self) -> list[Any]:
+        return [value for _, value in sorted(zip(self.order, self.values, strict=True), key=itemgetter(0))]
 
 
 class TorchSink:
     """What `sink` makes; see `etude.control.driver.Sink`."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer):
+    def __init__(self, optimizer: torch.optim.Optimizer, check: bool = True):
         self.optimizer = optimizer
+        self._checks = check
         self.groups = [_name(group) for group in optimizer.param_groups]
         # A group is known by its first parameter: `load_state_dict` replaces the list, the dicts and even
         # the names in them, but leaves each parameter where it is.
         self._keys = _keys(optimizer.param_groups)
         self._list = optimizer.param_groups
-        self._written: dict[str, list[float]] = {}
+        self._written: dict[str, _Written] = {}
 
-    def bind(self, hyper: str, scales: Sequence[float]) -> Callable[[float], None]:
-        """A function that writes level × scale into each group.
+    def bind(
+        self, hyper: str, scales: Sequence[float], kinds: Sequence[int]
+    ) -> Callable[[Sequence[float]], None]:
+        """A function that writes levels[kinds[i]] × scales[i] into group i.
 
         It first compares with what was written last, and raises `ForeignChange` once if another hand wrote.
         A list of groups that was replaced by `optimizer.load_state_dict` is not foreign: it is written anew.
         """
-        put = _writer(hyper, self._current())
+        key, put = _writer(hyper, self._current())
+        # Groups of one kind stand together, so that a kind's level is looked up once.
+        order = sorted(range(len(scales)), key=kinds.__getitem__)
+        parts = [[scales[i] for i in order if kinds[i] == kind] for kind in sorted(set(kinds))]
+        self._reorder(hyper, order)
+        known: list[dict[str, Any]] = []
+        held: list[dict[str, Any]] = []
 
-        def write(level: float) -> None:
-            groups = self._current()
-            self._check(hyper)
-            self._written[hyper] = [
-                put(group, level * scale) for group, scale in zip(groups, scales, strict=True)
+        def write(levels: Sequence[float]) -> None:
+            nonlocal known, held
+            if self.optimizer.param_groups is not known or len(known) != len(order):
+                known = self._current()
+                held = [known[i] for i in order]
+            if put is None and not self._checks:
+                groups = iter(held)
+                for level, part in zip(levels, parts, strict=True):
+                    for scale, group in zip(part, groups):  # noqa: B905  # goes on with the next part
+                        group[key] = level * scale
+                return
+            values: list[Any] = [
+                level * scale for level, part in zip(levels, parts, strict=True) for scale in part
             ]
+            written = self._written.get(hyper) if self._checks else None
+            if put is None and written is not None:
+                # What stands there is the very object that was written, unless another hand wrote.
+                for group, old, value in zip(held, written.values, values, strict=True):
+                    if group[key] is not old:
+                        break
+                    group[key] = value
+                else:
+                    written.values = values
+                    return
+                _undo(key, held, written.values, values)
+            if written is not None:
+                self._check(hyper, written)
+            for i, group in enumerate(held):
+                if put is None:
+                    group[key] = values[i]
+                else:
+                    values[i] = put(group, key, values[i])
+            self._written[hyper] = _Written(order, values)
 
         return write
+
+    def _reorder(self, hyper: str, order: list[int]) -> None:
+        if hyper in self._written:
+            values = self._written[hyper].in_plan_order()
+            self._written[hyper] = _Written(order, [values[i] for i in order])
 
     def open(self, flags: Sequence[bool]) -> None:
         """Set `requires_grad` of every parameter; what is frozen also loses its gradient.
@@ -57,6 +115,21 @@ class TorchSink:
                 parameter.requires_grad_(flag)
                 if not flag:
                     parameter.grad = None
+
+    def add(self, group: Group, params: Iterable[torch.Tensor], values: Mapping[str, float]) -> None:
+        """Take a further group into the optimizer, with every other setting at the optimizer's default."""
+        held = self._current()
+        added: dict[str, Any] = {"params": list(params), "name": group.name}
+        if "param_names" in held[0]:
+            added["param_names"] = list(group.params)
+        self.optimizer.add_param_group(added)
+        added = held[-1]
+        for hyper, value in values.items():
+            key, put = _writer(hyper, [added])
+            added[key] = value if put is None else put(added, key, value)
+        self.groups.append(group.name)
+        self._keys = _keys(held)
+        self._written.clear()
 
     def read(self, hyper: str) -> list[float]:
         """What the optimizer will use, as plain numbers in group order."""
@@ -85,11 +158,9 @@ class TorchSink:
         self._list = groups
         self._written.clear()
 
-    def _check(self, hyper: str) -> None:
-        written = self._written.get(hyper)
-        if written is None:
-            return
-        found = self.read(hyper)
+    def _check(self, hyper: str, last: "_Written") -> None:
+        """Raise `ForeignChange` if a value, as a plain number, is another than was written."""
+        written, found = [_plain(value) for value in last.in_plan_order()], self.read(hyper)
         if found == written:
             return
         del self._written[hyper]  # said once: who catches the error goes on with the plan's rates
@@ -107,6 +178,14 @@ class TorchSink:
         )
 
 
+def _undo(key: str, groups: list[dict[str, Any]], written: list[Any], values: list[Any]) -> None:
+    """Put back what was written before another hand's value was found in a later group."""
+    for group, old, value in zip(groups, written, values, strict=True):
+        if group[key] is not value:
+            return
+        group[key] = old
+
+
 def _name(group: dict[str, Any]) -> str:
     return str(group.get("name") or "")
 
@@ -120,12 +199,15 @@ def _key(group: dict[str, Any], hyper: str) -> str:
 
 
 def _value(group: dict[str, Any], hyper: str) -> float:
-    value = group[_key(group, hyper)]
-    return float(value[0] if isinstance(value, tuple) else value)
+    return _plain(group[_key(group, hyper)])
 
 
-def _writer(hyper: str, groups: list[dict[str, Any]]) -> Callable[[dict[str, Any], float], float]:
-    """How to write one value into one group; it returns the value as the group holds it."""
+def _plain(held: Any) -> float:
+    return float(held[0] if isinstance(held, tuple) else held)
+
+
+def _writer(hyper: str, groups: list[dict[str, Any]]) -> tuple[str, Callable[..., Any] | None]:
+    """The key in a group, and how to write there what is no plain number; it returns what the group holds."""
     for group in groups:
         if _key(group, hyper) not in group:
             raise PlanError(
@@ -134,28 +216,24 @@ def _writer(hyper: str, groups: list[dict[str, Any]]) -> Callable[[dict[str, Any
             )
     key = _key(groups[0], hyper)
     if key == "betas":
-        return _write_beta
+        return key, _write_beta
     tensors = [group for group in groups if isinstance(group[key], torch.Tensor)]
     for i, group in enumerate(tensors):
         if any(group[key] is other[key] for other in tensors[:i]):  # as AdamW(groups, lr=tensor) leaves them
             group[key] = group[key].clone()
-    write = _fill if tensors else _set
-    return lambda group, value: write(group, key, value)
+    return key, _fill if tensors else None
 
 
-def _write_beta(group: dict[str, Any], value: float) -> float:
-    group["betas"] = (value, *group["betas"][1:])
-    return value
-
-
-def _set(group: dict[str, Any], key: str, value: float) -> float:
-    group[key] = value
-    return value
+def _write_beta(group: dict[str, Any], key: str, value: float) -> tuple[float, ...]:
+    group[key] = (value, *group[key][1:])
+    return group[key]
 
 
 def _fill(group: dict[str, Any], key: str, value: float) -> float:
+    """Write into a tensor in place; what it then holds, in its precision."""
     held = group[key]
     if not isinstance(held, torch.Tensor):
-        return _set(group, key, value)
+        group[key] = value
+        return value
     held.fill_(value)
     return float(held)
