@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
+import etude
 from etude.errors import PlanError, ScheduleError
 from etude.model.leaf import Leaf
 from etude.planning import layout, plan
@@ -437,3 +438,41 @@ def test_a_plain_model_needs_no_ladder_until_depth_is_asked_for():
         plan(model, 1e-3, layer_decay=0.5)
     by_hand = [(r"^0\.", {"depth": 1}), (r"^2\.", {"depth": "head"})]
     assert [group.name for group in plan(model, 1e-3, head=5, groups=by_hand).groups] == ["layer.0", "head"]
+
+
+def test_a_group_may_have_a_schedule_of_its_own_and_two_gates_make_two_groups():
+    bert = tiny("seq", "bert")
+    gates = [
+        ("classifier", {"gate": "warmup(0.5) >> hold()"}),
+        ("pooler", {"gate": "frozen(0.2) >> hold(start=1)"}),
+    ]
+    planned = plan(bert, "1e-3 * hold()", layer_decay=0.5, weight_decay=0.1, groups=gates, tick=0)
+    names = [group.name for group in planned.groups]
+    assert [name for name in names if "gated" in name] == [
+        "top.gated1", "top.gated1.no_decay", "head.gated2", "head.gated2.no_decay",
+    ]  # fmt: skip
+    optimizer = torch.optim.SGD(planned.torch_groups(bert))
+    driver = etude.Driver(planned.over(10), etude.torch.sink(optimizer))
+    rates = {}
+    for k in (0, 1, 2, 3, 5):
+        driver.apply(k)
+        rates[k] = dict(zip(names, driver.read("lr"), strict=True))
+        assert bert.bert.pooler.dense.weight.requires_grad == (k >= 2)
+        assert bert.classifier.weight.requires_grad
+    assert [rates[k]["head.gated2"] for k in (0, 1, 3, 5)] == pytest.approx([0, 2e-4, 6e-4, 1e-3])
+    assert [rates[k]["top.gated1"] for k in (0, 1, 2, 5)] == [0, 0, 1e-3, 1e-3]
+    assert {rates[k]["layer.2"] for k in rates} == {1e-3}
+
+
+def test_momentum_has_a_path_of_its_own_beside_the_rate():
+    model = nn.Linear(2, 2)
+    planned = plan(model, "1e-3 * one_cycle()", momentum="one_cycle_momentum()", tick=0)
+    optimizer = torch.optim.AdamW(planned.torch_groups(model))
+    driver = etude.Driver(planned.over(100), etude.torch.sink(optimizer))
+    seen = []
+    for k in (0, 30, 100):
+        driver.apply(k)
+        seen.append((driver.read("lr")[0], driver.read("momentum")[0], optimizer.param_groups[0]["betas"][1]))
+    assert seen == [
+        (pytest.approx(4e-5), 0.95, 0.999), (1e-3, 0.85, 0.999), (pytest.approx(4e-9), 0.95, 0.999),
+    ]  # fmt: skip

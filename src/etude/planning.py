@@ -22,21 +22,23 @@ def plan(
     layer_decay: float = 1.0,
     head: float = 1.0,
     weight_decay: Any = 0.0,
+    momentum: Any = None,
     groups: Iterable[Any] = (),
     tick: float = 0.5,
 ) -> Plan:
     """Plan the rates of every trainable parameter of a model.
 
-    `model` is a torch module or a list of `Leaf`; `lr` and `weight_decay` are numbers, paths, schedules or
-    their text. The last block trains at `lr`, each block below it at `layer_decay` (0 to 1) times the block
-    above, the embeddings one power below the first block, and what lies outside the pretrained backbone at
-    `head` times `lr`; see `Ladder.multiplier` for the conventions of others. Biases, norms and vectors have
-    no weight decay.
+    `model` is a torch module or a list of `Leaf`; `lr`, `weight_decay` and `momentum` (the first beta of
+    Adam; None leaves it to the optimizer) are numbers, paths, schedules or their text. The last block trains
+    at `lr`, each block below it at `layer_decay` (0 to 1) times the block above, the embeddings one power
+    below the first block, and what lies outside the pretrained backbone at `head` times `lr`; see
+    `Ladder.multiplier` for the conventions of others. Biases, norms and vectors have no weight decay.
 
     `groups` settles single parameters by hand: pairs of a regular expression and settings, first match wins.
     Settings are one of `depth` (a number or "embeddings", "layer.3", "top", "head"), `lr_scale` (a ratio of
-    the peak) and `lr` (absolute), and `weight_decay` (absolute, for those that decay). `tick` is that of
-    `Plan`.
+    the peak) and `lr` (absolute), `weight_decay` (absolute, for those that decay), and `gate`, a path of
+    levels that multiplies the rate: a warm-up or a schedule of the group's own, or `frozen(0.3) >> hold()`.
+    `tick` is that of `Plan`.
 
     The plan has one group per distinct setting, named for the rungs that share it, from the bottom up. Raises
     `PlanError` when a depth is needed, by `layer_decay`, `head` or a `depth`, and a parameter has none that
@@ -54,6 +56,8 @@ def plan(
     """
     hypers = {"lr": as_schedule(lr), "weight_decay": as_schedule(weight_decay)}
     settled = _layout(model, hypers, layer_decay, head, groups)
+    if momentum is not None:
+        hypers["momentum"] = as_schedule(momentum)
     return Plan(hypers, settled.groups(), tick)
 
 

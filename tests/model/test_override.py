@@ -37,6 +37,8 @@ def test_absolute_values_are_divided_by_the_peaks():
         ([("pooler", {"lr": "1e-5"})], "takes a number"),
         ([("pooler", {"lr_scale": 0})], "freezes nothing"),
         ([("pooler", {"weight_decay": 0.1})], "give the plan one"),
+        ([("pooler", {"gate": 0.5})], "gate takes a path"),
+        ([("pooler", {"gate": "0.5 * linear()"})], "its rate goes in lr or lr_scale"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(entries, message):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from etude.core.path import Path
 from etude.core.plan import Group
 from etude.errors import PlanError
 from etude.model.ladder import Ladder, Placement
@@ -12,10 +13,11 @@ from etude.model.override import Override
 
 
 class Setting(NamedTuple):
-    """Ratios of the peaks, the same for all parameters of a group."""
+    """What all parameters of a group share: ratios of the peaks, and the gate of its rate."""
 
     lr: float
     weight_decay: float
+    gate: Path | None = None
 
 
 class Row(NamedTuple):
@@ -56,7 +58,13 @@ class Layout:
         for name, setting in self.settings.items():
             members[setting].append(name)
         return tuple(
-            Group(name, tuple(members[setting]), setting._asdict()) for setting, name in names.items()
+            Group(
+                name,
+                tuple(members[setting]),
+                {"lr": setting.lr, "weight_decay": setting.weight_decay},
+                setting.gate,
+            )
+            for setting, name in names.items()
         )
 
     def rows(self) -> list[Row]:
@@ -76,27 +84,31 @@ class Layout:
         """The name of each setting's group, in group order: the rungs its rate spans and what else it is.
 
         `layer.3`, `layer.5..top`, `embeddings..layer.2+head`; `all` where there is one rate; `.no_decay`
-        without weight decay; `.x0.5` for a rate that is not the rungs' own.
+        without weight decay; `.x0.5` for a rate that is not the rungs' own; `.gated` for a gate, with its
+        number if there are several.
         """
-        depths: dict[float, set[int]] = {}
+        depths: dict[tuple[float, Path | None], set[int]] = {}
         for placement in self.ladder.placements:
             if setting := self.settings.get(placement.leaf.name):
-                depths.setdefault(setting.lr, set()).add(placement.depth)
+                depths.setdefault((setting.lr, setting.gate), set()).add(placement.depth)
+        gates = list(dict.fromkeys(setting.gate for setting in self.settings.values() if setting.gate))
         order = sorted(
             set(self.settings.values()),
             key=lambda setting: (
-                min(depths[setting.lr]),
+                min(depths[setting.lr, setting.gate]),
                 setting.lr in self.by_hand,
                 setting.lr,
+                gates.index(setting.gate) if setting.gate else -1,
                 -setting.weight_decay,
             ),
         )
         names = {}
         for setting in order:
-            span = "all" if len(depths) == 1 else self._span(depths[setting.lr])
+            span = "all" if len(depths) == 1 else self._span(depths[setting.lr, setting.gate])
             rate = f".x{setting.lr:g}" if setting.lr in self.by_hand and len(depths) > 1 else ""
             decay = {1.0: "", 0.0: ".no_decay"}.get(setting.weight_decay, f".decay_x{setting.weight_decay:g}")
-            names[setting] = span + rate + decay
+            number = gates.index(setting.gate) + 1 if setting.gate and len(gates) > 1 else ""
+            names[setting] = span + rate + (f".gated{number}" if setting.gate else "") + decay
         return names
 
     def _span(self, depths: set[int]) -> str:
@@ -139,7 +151,7 @@ def layout(
             if ratio and override and override.weight_decay is not None:
                 ratio = override.weight_decay
                 reached.add(override)
-        settings[leaf.name] = Setting(lr, ratio)
+        settings[leaf.name] = Setting(lr, ratio, override.gate if override else None)
     if not settings:
         raise PlanError("no parameter of this model is trainable; set requires_grad before planning")
     for override in overrides.values():

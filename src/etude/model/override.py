@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etude.core.namespace import plain
+from etude.core.path import Path
+from etude.core.text import parse
 from etude.errors import PlanError, near
 from etude.model.leaf import Leaf
 
-SETTINGS = ("depth", "lr", "lr_scale", "weight_decay")
+SETTINGS = ("depth", "lr", "lr_scale", "weight_decay", "gate")
 EXAMPLE = '[("pooler", {"lr_scale": 0.5})]'
 
 
@@ -20,14 +22,15 @@ class Override(NamedTuple):
     depth: int | str | None = None
     lr: float | None = None
     weight_decay: float | None = None
+    gate: Path | None = None
 
 
 def overrides(entries: Iterable[Any], peak: float, decay: float) -> list[Override]:
     """Read what users write: pairs `(pattern, settings)`, or mappings with the pattern under `match`.
 
     `depth` is a number or the name of a rung, `lr_scale` a ratio of the peak, `lr` and `weight_decay`
-    absolute values at the peak. Raises `PlanError` for what is none of these and for settings that
-    contradict.
+    absolute values at the peak, `gate` a path that the rate is multiplied with. Raises `PlanError` for what
+    is none of these and for settings that contradict.
 
     >>> read = overrides([("pooler", {"lr": 1e-5}), {"match": "new", "depth": "head"}], peak=2e-5, decay=0)
     >>> read[0].lr, read[1].depth
@@ -67,7 +70,17 @@ def _override(match: str, settings: Mapping[str, Any], peak: float, decay: float
     weight_decay = settings.get("weight_decay")
     if weight_decay is not None:
         weight_decay = _ratio(what, "weight_decay", weight_decay, decay)
-    return Override(match, settings.get("depth"), lr, weight_decay)
+    return Override(match, settings.get("depth"), lr, weight_decay, _gate(what, settings.get("gate")))
+
+
+def _gate(what: str, value: Any) -> Path | None:
+    gate = parse(value) if isinstance(value, str) else value
+    if gate is not None and not isinstance(gate, Path):
+        raise PlanError(
+            f"{what}: gate takes a path of levels, got {value!r}: write for example "
+            f'"frozen(0.3) >> warmup(0.05) >> hold()"; its rate goes in lr or lr_scale'
+        )
+    return gate
 
 
 def _ratio(what: str, name: str, value: Any, peak: float) -> float:
