@@ -16,6 +16,7 @@ import pytest
 import etude
 import etude.control
 from etude.control.controller import CONTROLLERS
+from etude.core.named import NAMED
 from etude.core.shapes import SHAPES
 
 SOURCE = pathlib.Path(etude.__file__).parent
@@ -237,7 +238,10 @@ for _, module, _ in pkgutil.iter_modules(etude.control.__path__):
     importlib.import_module(f"etude.control.{module}")
 
 
-@pytest.mark.parametrize("member", [*SHAPES.values(), *CONTROLLERS.values()], ids=[*SHAPES, *CONTROLLERS])
+MEMBERS = {**SHAPES, **NAMED, **CONTROLLERS}
+
+
+@pytest.mark.parametrize("member", MEMBERS.values(), ids=MEMBERS)
 def test_every_member_of_a_registry_has_a_doctest(member):
     made = getattr(importlib.import_module("etude.core.shapes"), getattr(member, "name", ""), member)
     examples = doctest.DocTestParser().get_examples(made.__doc__ or "")
