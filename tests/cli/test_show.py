@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from etude import parse
+
 WORKHORSE = "2e-5 * (warmup(0.1) >> cosine(to=0.01))"
 # What `pip install etude` does not bring.
 EXTRAS = ("torch", "transformers", "matplotlib", "jinja2", "sklearn", "datasets", "accelerate")
@@ -106,3 +108,14 @@ def test_a_run_of_a_billion_updates_takes_no_longer(etude):
     _, out, _ = etude("show", "2e-5 * (warmup(123_457) >> cosine())", "--steps", "1e9")
     assert "2.00e-05" in out
     assert "update 123\u202f457" in out
+
+
+def test_the_highest_rate_of_a_word_that_turns_is_found_inside_it(etude):
+    _, out, _ = etude(
+        "show", "1e-3 * (cyclic(20_001, up=1000, start=0.1, by=2) >> hold())", "--steps", "30000"
+    )
+    curve = parse("1e-3 * (cyclic(20_001, up=1000, start=0.1, by=2) >> hold())").over(30_000)
+    highest = max(range(30_000), key=lambda k: curve(k + 0.5))
+    assert 18_000 < highest < 20_000
+    assert f"{curve(highest + 0.5):.2e}" in out
+    assert f"update {highest:_}".replace("_", "\u202f") in out

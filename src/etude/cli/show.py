@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+# Beyond this many updates the highest rate is looked for among as many of them.
+MOST_LOOKED_AT = 1_000_000
+
+
 def show(
     schedules: Annotated[
         list[str],
@@ -69,14 +73,15 @@ def used(curve: Any) -> dict[str, tuple[int, float]]:
     >>> used(parse("2e-5 * (warmup(0.1) >> cosine(to=0.01))").over(1000))["highest"]
     (100, 1.999998492...e-05)
     """
+    import numpy as np
+
     updates = max(1, math.ceil(curve.total - 1e-9))
-    # Every word is monotone, so a rate is highest beside a boundary; a product of paths may peak in between.
-    looked = {round((updates - 1) * i / 2000) for i in range(2001)}
-    for path in curve.table():
-        looked |= {int(row[1]) + d for row in path for d in (-1, 0, 1) if math.isfinite(row[1])}
-    rates = {k: curve((k + min(k + 1, curve.total)) / 2) for k in sorted(looked) if 0 <= k < updates}
-    highest = max(rates, key=lambda k: rates[k])
-    return {name: (k, rates[k]) for name, k in (("first", 0), ("highest", highest), ("last", updates - 1))}
+    looked = np.linspace(0, updates - 1, min(updates, MOST_LOOKED_AT)).astype(np.int64)
+    begins = [int(row[0]) + d for path in curve.table() for row in path for d in (-1, 0, 1)]
+    looked = np.unique(np.clip(np.append(looked, begins), 0, updates - 1))
+    rates = curve((looked + np.minimum(looked + 1, curve.total)) / 2)
+    found = {"first": 0, "highest": int(looked[rates.argmax()]), "last": updates - 1}
+    return {name: (k, curve((k + min(k + 1, curve.total)) / 2)) for name, k in found.items()}
 
 
 def save(figure: "Figure", file: Path) -> None:

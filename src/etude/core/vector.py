@@ -7,7 +7,7 @@ from typing import Any
 from etude.core.line import Line, Row
 
 # A block and the few arrays that a formula makes of it stay in the processor's second cache.
-BLOCK = 16384
+BLOCK = 8192
 
 
 def in_blocks(peak: float, lines: Sequence[Line], t: Any, np: Any) -> Any:
