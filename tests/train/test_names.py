@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
+from etude.convert.huggingface.types import CONTROLLERS, CURVES
 from etude.core.text import parse
 from etude.errors import RecipeError
 from etude.train import names
 from etude.train.recipe import FIELDS, Recipe, read
-from etude.train.scheduler_types import CURVES
 
 TOTAL, PEAK = 200, 2e-5
 FLOORED = {"lr_scheduler_type": "cosine_with_min_lr"}
@@ -87,7 +87,7 @@ def test_every_old_name_stands_for_a_key_of_the_recipe():
         ({"lr_scheduler_type": "linear", "lr_scheduler_kwargs": {"power": 2}}, "linear takes no 'power'"),
         ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": "{power"}, "not JSON"),
         ({"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 1}}, "not below the peak"),
-        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": 0.3}}, "at a top or a bottom"),
+        ({"lr_scheduler_type": "cosine", "lr_scheduler_kwargs": {"num_cycles": 0.3}}, "neither a top"),
         (FLOORED, "give min_lr"),
         (FLOORED | {"lr_scheduler_kwargs": {"min_lr": 1e-6, "min_lr_rate": 0.1}}, "both say the floor"),
         ({"lr_scheduler_type": "warmup_stable_decay"}, "needs num_decay_steps"),
@@ -101,6 +101,13 @@ def test_what_has_no_native_word_or_contradicts_another_is_refused(given, says):
     with pytest.raises(RecipeError) as caught:
         read(overrides=given)
     assert says in str(caught.value)
+
+
+def test_the_tick_of_a_recipe_is_where_its_plan_is_read():
+    assert recipe().tick == 0.5
+    assert recipe(tick=0).tick == 0
+    with pytest.raises(RecipeError, match="tick"):
+        recipe(tick=2)
 
 
 def test_steps_beside_eval_steps_say_one_thing():
@@ -187,7 +194,8 @@ def test_the_curve_with_its_own_warm_up_is_that_of_transformers_one_update_on():
 def test_every_curve_of_transformers_is_known_or_refused_by_name():
     from transformers.trainer_utils import SchedulerType
 
-    assert {kind for kind, _, _ in CASES} | {"cosine_warmup_with_min_lr"} == set(CURVES)
-    for kind in {kind.value for kind in SchedulerType} - set(CURVES):
+    assert {kind for kind, _, _ in CASES} | {"cosine_warmup_with_min_lr", *CONTROLLERS} == set(CURVES)
+    assert {kind.value for kind in SchedulerType} == set(CURVES)
+    for kind in CONTROLLERS:
         with pytest.raises(RecipeError, match="a controller is no schedule"):
             recipe(lr_scheduler_type=kind)

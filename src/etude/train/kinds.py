@@ -4,48 +4,13 @@ Every kind takes what YAML, a command line or Python may bring for it (`2e-5`, `
 `Schedule`) and gives plain Python, so that a recipe can be written as YAML and read back equal.
 """
 
-import math
 import os
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from etude.convert.values import number, whole
 from etude.errors import ScheduleError
-
-
-def number(value: Any) -> float:
-    """A finite float from a number or from a text that says one; `ValueError` for all else, also for a bool.
-
-    >>> number("2e-5"), number(1)
-    (2e-05, 1.0)
-    """
-    if (
-        isinstance(value, bool)
-        or value is None
-        or not (isinstance(value, str) or hasattr(value, "__float__"))
-    ):
-        raise ValueError("must be a number")
-    try:
-        plain = float(value)
-    except (TypeError, ValueError):
-        raise ValueError("must be a number") from None
-    if not math.isfinite(plain):
-        raise ValueError("must be a finite number")
-    return plain
-
-
-def whole(value: Any) -> int:
-    """An int from a whole number, also one written as 1e4; `ValueError` for all else.
-
-    >>> whole("1e4")
-    10000
-    """
-    if hasattr(value, "__index__") and not isinstance(value, bool):
-        return value.__index__()
-    plain = number(value)
-    if plain != int(plain):
-        raise ValueError("must be a whole number")
-    return int(plain)
 
 
 def text(value: Any) -> str:
@@ -180,6 +145,7 @@ def _drawn(value: Any, what: str) -> tuple[Any, str]:
 
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
 Decay = Annotated[float, BeforeValidator(number), Field(gt=0, le=1)]
+Tick = Annotated[float, BeforeValidator(number), Field(ge=0, le=1)]
 Seed = Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**32)]
 Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]
 Text = Annotated[str, BeforeValidator(text)]

@@ -1,14 +1,15 @@
 """The names that Hugging Face users know, and the native words that say the same.
 
 A name says only what it says: what a recipe leaves open has étude's default, not that of `TrainingArguments`.
-The names that say the schedule together are in `curves`.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from etude.convert.huggingface.arguments import warmup
+from etude.convert.huggingface.types import CONTROLLERS, curve
+from etude.convert.values import number, whole
 from etude.errors import RecipeError
-from etude.train.kinds import number, whole
 
 # These say the schedule together, and with the peak.
 SCHEDULE = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_ratio", "warmup_steps")
@@ -153,3 +154,46 @@ def _converted(old: str, value: Any, convert: Callable[[Any], Any]) -> Any:
         return convert(value)
     except ValueError as error:
         raise RecipeError(f"{old}: got {value!r}; {error}") from None
+
+
+def schedule(said: Mapping[str, Any], lr: Any, default: str) -> list[Renamed]:
+    """The schedule that the names in `SCHEDULE` say together, one record each, all with the same native text.
+
+    `lr` is the peak, by which an absolute floor is divided. `lr_scheduler_type` names a whole curve and is
+    taken as that, without the warm-up of `default`; without it the warm-up goes before what follows the
+    warm-up in `default`. Raises `RecipeError` for what transformers takes and a reader would misread.
+
+    >>> schedule({"lr_scheduler_type": "linear", "warmup_ratio": 0.06}, 2e-5, "")[0].native_value
+    'warmup(0.06) >> linear()'
+    """
+    kind, steps = said.get("lr_scheduler_type"), said.get("warmup_steps", 0)
+    if {"warmup_ratio", "warmup_steps"} <= said.keys():
+        raise RecipeError(
+            f"warmup_ratio and warmup_steps both say the warm-up: {said['warmup_ratio']!r} and {steps!r}; "
+            f"write one of them"
+        )
+    warm = warmup(said, [])
+    if steps != "1" and not hasattr(steps, "__index__") and float(steps) == 1:
+        raise RecipeError(
+            f"warmup_steps: {steps!r} is ambiguous: write 1 for one update; a warm-up over the whole run is "
+            f'schedule: warmup("100%")'
+        )
+    if kind in CONTROLLERS:
+        raise RecipeError(
+            f"lr_scheduler_type: {kind}: a controller is no schedule, and recipes have none yet"
+        )
+    if kind == "constant" and warm:
+        raise RecipeError(
+            f"lr_scheduler_type: constant has no warm-up, and one of {warm} is given; "
+            f"write lr_scheduler_type: constant_with_warmup"
+        )
+    if "lr_scheduler_type" in said:
+        written, _ = curve(kind, said.get("lr_scheduler_kwargs"), warm, lr)
+    elif "lr_scheduler_kwargs" in said:
+        raise RecipeError(
+            "lr_scheduler_kwargs says nothing without lr_scheduler_type; write both, or schedule"
+        )
+    else:
+        rest = default.partition(" >> ")[2]
+        written = f"warmup({warm!r}) >> {rest}" if warm else rest
+    return [Renamed(old, value, "schedule", written) for old, value in said.items()]

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from etude.errors import EtudeWarning, RecipeError, near
-from etude.train import kinds, names, scheduler_types
+from etude.train import kinds, names
 from etude.train.merge import Merged
 from etude.train.names import Renamed
 from etude.train.settings import from_file, from_texts, scalar
@@ -72,6 +72,9 @@ class Recipe:
     head: kinds.Positive = _key(1.0, "rate of the new head / rate of the top layer", 10)
     weight_decay: kinds.Schedule = _key(
         0.01, "AdamW's weight decay, not on biases and norms; a number or a whole schedule", 0.01
+    )
+    tick: kinds.Tick = _key(
+        0.5, "where in an update a schedule is read: 0 its beginning (Hugging Face, torch), 1 its end", 0
     )
     epochs: kinds.Positive | None = _key(None, "length of the run in passes over the training data", 3)
     updates: kinds.Count | None = _key(None, "length of the run in updates, instead of epochs", 1000)
@@ -189,7 +192,7 @@ def read(
     merged = Merged(sources)
     drawn: list[Renamed] = []
     if merged.said:
-        drawn = scheduler_types.schedule(merged.said, merged.values.get("lr", Recipe.lr), SCHEDULE)
+        drawn = names.schedule(merged.said, merged.values.get("lr", Recipe.lr), SCHEDULE)
         merged.values["schedule"] = drawn[0].native_value
     renamed = [*merged.renamed.values(), *drawn]
     recipe = _checked(merged.values, {record.native: record.old for record in renamed})

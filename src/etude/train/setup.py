@@ -137,7 +137,7 @@ def _accelerator(recipe: Recipe) -> Accelerator:
 def _plan(recipe: Recipe, model: Any) -> tuple[Layout, Plan]:
     hypers = {"lr": recipe.lr_schedule, "weight_decay": recipe.weight_decay}
     settled = layout(model, **hypers, layer_decay=recipe.layer_decay, head=recipe.head)
-    return settled, Plan(hypers, settled.groups())
+    return settled, Plan(hypers, settled.groups(), recipe.tick)
 
 
 def _global_batch(recipe: Recipe, accelerator: Accelerator) -> int:

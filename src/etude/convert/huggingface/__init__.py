@@ -1,0 +1,1 @@
+"""Hugging Face transformers: its curves, and the arguments that ask for them."""

@@ -1,0 +1,1 @@
+"""PyTorch: its schedulers, as objects and as calls in source."""
