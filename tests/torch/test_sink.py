@@ -1,6 +1,7 @@
 """The torch sink, by its effects: how far a weight moved, what the optimizer used, what stayed still."""
 
 import copy
+import pickle
 import warnings
 
 import pytest
@@ -455,3 +456,39 @@ def test_a_foreign_change_of_a_later_group_leaves_the_earlier_ones_as_they_were(
     assert driver.read("lr") == [*before[:2], 7.0, before[3]]
     driver.apply(11)
     assert driver.read("lr") == driver.at(11)["lr"]
+
+
+def test_a_copied_driver_writes_into_its_own_optimizer():
+    driver, built, _ = layered()
+    driver.apply(10)
+    copied = copy.deepcopy(driver)
+    assert copied.sink.optimizer is not built
+    copied.apply(60)
+    assert copied.read("lr") == driver.at(60)["lr"]
+    assert driver.read("lr") == driver.at(10)["lr"]
+    driver.apply(11)
+    again = pickle.loads(pickle.dumps(driver))
+    again.apply(12)
+    assert again.read("lr") == driver.at(12)["lr"]
+
+
+def test_the_optimizers_default_keeps_its_tensor():
+    """Pain 49: a tensor that is shared must not be written through."""
+    peak = torch.tensor(0.5)
+    weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
+    built = torch.optim.AdamW([{"params": [w]} for w in weights], lr=peak, capturable=False, foreach=False)
+    plan = Plan({"lr": "0.1 * linear()"}, [Group("a"), Group("b", scale={"lr": 2})], tick=0)
+    driver = Driver(plan.over(10), etude.torch.sink(built))
+    driver.apply(5)
+    assert driver.read("lr") == pytest.approx([0.05, 0.1])
+    assert peak == built.defaults["lr"] == 0.5
+
+
+def test_a_foreign_change_in_the_last_digits_shows_them():
+    driver, built, _ = layered()
+    driver.apply(10)
+    rate = built.param_groups[0]["lr"]
+    built.param_groups[0]["lr"] = rate * (1 + 1e-12)
+    with pytest.raises(ForeignChange) as error:
+        driver.apply(11)
+    assert f"emb had {rate!r}, now {rate * (1 + 1e-12)!r}" in str(error.value)

@@ -94,14 +94,18 @@ class Driver:
         self.sink = sink
         self.controllers = tuple(controllers)
         self.memory = {one.name: one.init() for one in self.controllers}
-        self._reduce = reduce
-        self._foreign = foreign
+        self.reduce = reduce
+        self.foreign = foreign
         self._read: dict[str, float] = {}
         self._unbind()
 
     def _unbind(self) -> None:
         self._bound = UNBOUND
         self._open: tuple[bool, ...] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        # What is bound writes into this driver's optimizer; a copy binds to its own.
+        return {**self.__dict__, "_bound": UNBOUND, "_open": None}
 
     @property
     def total(self) -> float:
@@ -151,9 +155,9 @@ class Driver:
 
     def _settle(self, begin: float, end: float | None, change: ForeignChange) -> None:
         """Deal with what another hand wrote as `foreign` says, and write the whole update again."""
-        if self._foreign == "raise":
+        if self.foreign == "raise":
             raise change
-        if self._foreign == "adopt":
+        if self.foreign == "adopt":
             self._adopt(begin, change)
         self.apply(begin, end)
 
@@ -195,8 +199,8 @@ class Driver:
                 )
         self._read |= dict.fromkeys(reading, t)
         seen = {metric: float(value) for metric, value in reading.items()}
-        if self._reduce is not None:
-            seen = self._reduce(seen)
+        if self.reduce is not None:
+            seen = self.reduce(seen)
         actions: list[Action] = []
         for one in self.controllers:
             if not all(metric in seen for metric in one.reads):

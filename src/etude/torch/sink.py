@@ -48,6 +48,16 @@ class TorchSink:
         self._list = optimizer.param_groups
         self._written: dict[str, _Written] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_keys": None, "_list": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # A copy has parameters of its own, in the same places.
+        self.__dict__.update(state)
+        self._list = self.optimizer.param_groups
+        self._keys = _keys(self._list)
+        self._written.clear()
+
     def bind(
         self, hyper: str, scales: Sequence[float], kinds: Sequence[int]
     ) -> Callable[[Sequence[float]], None]:
@@ -56,7 +66,7 @@ class TorchSink:
         It first compares with what was written last, and raises `ForeignChange` once if another hand wrote.
         A list of groups that was replaced by `optimizer.load_state_dict` is not foreign: it is written anew.
         """
-        key, put = _writer(hyper, self._current())
+        key, put = _writer(hyper, self._current(), self.optimizer.defaults)
         # Groups of one kind stand together, so that a kind's level is looked up once.
         order = sorted(range(len(scales)), key=kinds.__getitem__)
         parts = [[scales[i] for i in order if kinds[i] == kind] for kind in sorted(set(kinds))]
@@ -125,7 +135,7 @@ class TorchSink:
         self.optimizer.add_param_group(added)
         added = held[-1]
         for hyper, value in values.items():
-            key, put = _writer(hyper, [added])
+            key, put = _writer(hyper, [added], self.optimizer.defaults)
             added[key] = value if put is None else put(added, key, value)
         self.groups.append(group.name)
         self._keys = _keys(held)
@@ -169,13 +179,18 @@ class TorchSink:
             for i, (name, old, new) in enumerate(zip(self.groups, written, found, strict=True))
             if old != new
         )
-        listed = "; ".join(f"{name} had {old:.6g}, now {new:.6g}" for name, old, new in changes[:4])
+        listed = "; ".join(f"{name} had {_apart(old, new)}" for name, old, new in changes[:4])
         raise ForeignChange(
             f"{hyper} was changed by another hand: {listed}. One driver owns an optimizer's rates: change "
             f'them with driver.edit(Scale(t, by)), or write Driver(…, foreign="adopt" or "restore")',
             hyper,
             changes,
         )
+
+
+def _apart(old: float, new: float) -> str:
+    short = f"{old:.6g}", f"{new:.6g}"
+    return ", now ".join(short if short[0] != short[1] else (repr(old), repr(new)))
 
 
 def _undo(key: str, groups: list[dict[str, Any]], written: list[Any], values: list[Any]) -> None:
@@ -206,7 +221,9 @@ def _plain(held: Any) -> float:
     return float(held[0] if isinstance(held, tuple) else held)
 
 
-def _writer(hyper: str, groups: list[dict[str, Any]]) -> tuple[str, Callable[..., Any] | None]:
+def _writer(
+    hyper: str, groups: list[dict[str, Any]], defaults: dict[str, Any]
+) -> tuple[str, Callable[..., Any] | None]:
     """The key in a group, and how to write there what is no plain number; it returns what the group holds."""
     for group in groups:
         if _key(group, hyper) not in group:
@@ -218,9 +235,11 @@ def _writer(hyper: str, groups: list[dict[str, Any]]) -> tuple[str, Callable[...
     if key == "betas":
         return key, _write_beta
     tensors = [group for group in groups if isinstance(group[key], torch.Tensor)]
-    for i, group in enumerate(tensors):
-        if any(group[key] is other[key] for other in tensors[:i]):  # as AdamW(groups, lr=tensor) leaves them
+    shared = [defaults.get(key)]  # by all groups, as AdamW(groups, lr=tensor) leaves them
+    for group in tensors:
+        if any(group[key] is other for other in shared):
             group[key] = group[key].clone()
+        shared.append(group[key])
     return key, _fill if tensors else None
 
 
