@@ -1,0 +1,89 @@
+"""The callback: it logs the rates, hands evaluations to the controllers, and ends the run with the plan."""
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from etude.control.controller import Controller
+from etude.errors import PlanError, ScheduleError, near
+from etude.torch.scheduler import LRScheduler
+
+
+class LearningRateControl(Callback):
+    """Logs `lr/<group>` for every group, and lets controllers change the rates after each evaluation.
+
+    For a module whose `configure_optimizers` is étude's. An evaluation is the end of a validation, or of an
+    epoch where there is none; the readings are `trainer.callback_metrics`. When the plan ends, by itself or
+    by a `Stop`, the fit ends. Raises `ScheduleError` at the first evaluation that lacks a metric which a
+    controller reads, and `PlanError` before the fit where étude does not own the rates of the one optimizer.
+
+    >>> from etude import early_stop
+    >>> LearningRateControl(early_stop("val_loss")).controllers[0].reads
+    ('val_loss',)
+    """
+
+    def __init__(self, *controllers: Controller):
+        self.controllers = controllers
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse what would go unnoticed: another's rates, a schedule by epochs, idle controllers."""
+        if len(trainer.lr_scheduler_configs) != 1 or not isinstance(_scheduler(trainer), LRScheduler):
+            raise PlanError(
+                "LearningRateControl needs étude's schedule: in the module's configure_optimizers write "
+                "return etude.lightning.configure_optimizers(self, lr=…)"
+            )
+        config = trainer.lr_scheduler_configs[0]
+        if (config.interval, config.frequency) != ("step", 1):
+            raise PlanError(
+                f"the scheduler is called every {config.frequency} {config.interval}; its plan counts "
+                f'updates: write {{"scheduler": scheduler, "interval": "step"}}'
+            )
+        if self.controllers and _scheduler(trainer).driver.controllers != self.controllers:
+            raise PlanError("the scheduler has other controllers; give them all to LearningRateControl(…)")
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Log the rates that the update under way will use, as often as the trainer logs."""
+        first = batch_idx % trainer.accumulate_grad_batches == 0
+        every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
+        if first and (trainer.global_step + 1) % every == 0:
+            driver = _scheduler(trainer).driver
+            names = [f"lr/{group.name}" for group in driver.rates.plan.groups]
+            for logger in trainer.loggers:
+                logger.log_metrics(dict(zip(names, driver.read("lr"), strict=True)), step=trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """End the fit at the end of the plan."""
+        _end(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hand the metrics to the controllers."""
+        if not trainer.sanity_checking and trainer.state.fn == "fit":
+            self._observe(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The same where there is no validation."""
+        if not trainer.enable_validation:
+            self._observe(trainer)
+
+    def _observe(self, trainer: Trainer) -> None:
+        found = trainer.callback_metrics
+        wanted = sorted({metric for one in self.controllers for metric in one.reads})
+        for metric in wanted:
+            if metric not in found:
+                raise ScheduleError(f"no metric {metric!r} was logged{near(metric, found)}")
+        _scheduler(trainer).observe({metric: float(found[metric]) for metric in wanted})
+        _end(trainer)
+
+
+def _scheduler(trainer: Trainer) -> Any:
+    return trainer.lr_scheduler_configs[0].scheduler
+
+
+def _end(trainer: Trainer) -> None:
+    scheduler = _scheduler(trainer)
+    if scheduler.last_epoch >= scheduler.driver.total:
+        trainer.should_stop = True
