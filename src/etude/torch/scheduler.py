@@ -118,7 +118,7 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
                 "for the update. Call it after each real update, outside accelerator.prepare; step(k) goes "
                 "to update k"
             )
-        if self.last_epoch > self.driver.total:
+        if self.last_epoch >= self.driver.total + 1:
             self._say(
                 "the run goes on after the end of its plan, and the rates stay where they ended: bind the "
                 "plan to all updates, plan.over(total), or extend it: edit(Redraw(at, path, total))"

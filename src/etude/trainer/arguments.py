@@ -1,0 +1,106 @@
+"""What the plan takes from the TrainingArguments, and which of them lose their effect."""
+
+import warnings
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, fields
+from typing import Any
+
+from transformers import TrainingArguments
+
+from etude.core.path import Path, as_schedule
+from etude.core.plan import Plan
+from etude.core.text import parse
+from etude.errors import EtudeWarning, PlanError, ScheduleError
+
+SCHEDULING = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
+
+
+def planner(
+    args: TrainingArguments,
+    lr: Any,
+    layer_decay: float,
+    head: float,
+    weight_decay: Any,
+    momentum: Any,
+    groups: Iterable[Any],
+    tick: float,
+    plan: Plan | Callable[[Any], Plan] | None,
+) -> Callable[[Any], Plan]:
+    """A function that plans a model as `attach` was asked to; it reads `args` each time it is called.
+
+    Warns of settings in `args` that lose their effect. Raises `PlanError` where `plan` and what it stands for
+    are both given, `ScheduleError` where neither is.
+    """
+    wanted: dict[str, Any] = {
+        "lr": lr, "layer_decay": layer_decay, "head": head, "weight_decay": weight_decay,
+        "momentum": momentum, "groups": tuple(groups), "tick": tick,
+    }  # fmt: skip
+    if plan is not None:
+        usual = {
+            "lr": None, "layer_decay": 1.0, "head": 1.0, "weight_decay": None, "momentum": None,
+            "groups": (), "tick": 0.5,
+        }  # fmt: skip
+        if twice := [name for name, value in wanted.items() if value != usual[name]]:
+            raise PlanError(f"plan= says it all, and {', '.join(twice)} was given too: leave out one of them")
+        _warn(args, ("learning_rate", "weight_decay"))
+        return lambda model: _checked(plan(model) if callable(plan) else plan)
+    if lr is None:
+        raise ScheduleError(
+            'attach needs the rate: lr="2e-5 * (warmup(0.1) >> cosine(to=0.01))", or '
+            'lr="warmup(0.1) >> cosine(to=0.01)" for the learning_rate of TrainingArguments'
+        )
+    rate, decay = _parsed(lr), _parsed(weight_decay)
+    own = [] if isinstance(rate, Path) or _peak(rate) == args.learning_rate else ["learning_rate"]
+    if not (decay is None or isinstance(decay, Path) or _peak(decay) == args.weight_decay):
+        own.append("weight_decay")
+    _warn(args, own)
+
+    def made(model: Any) -> Plan:
+        from etude.planning import plan as plan_of
+
+        chosen: dict[str, Any] = {
+            **wanted,
+            "lr": args.learning_rate * rate if isinstance(rate, Path) else rate,
+            "weight_decay": args.weight_decay * decay if isinstance(decay, Path) else decay,
+        }
+        if decay is None:
+            chosen["weight_decay"] = args.weight_decay
+        return plan_of(model, **chosen)
+
+    return made
+
+
+def _parsed(value: Any) -> Any:
+    return parse(value) if isinstance(value, str) else value
+
+
+def _peak(value: Any) -> float:
+    return as_schedule(value).peak
+
+
+def _checked(plan: Any) -> Plan:
+    if not isinstance(plan, Plan):
+        raise PlanError(
+            f"plan= takes a Plan, or a function of the model that gives one; got {type(plan).__name__}"
+        )
+    return plan
+
+
+def _warn(args: TrainingArguments, others: Iterable[str]) -> None:
+    """One warning with every setting that was changed from its default and that étude's plan replaces."""
+    usual = {
+        field.name: field.default_factory() if field.default_factory is not MISSING else field.default
+        for field in fields(args)
+    }
+    lost = []
+    for name in (*SCHEDULING, *others):
+        value = getattr(args, name, None)
+        if value and value != usual.get(name):
+            lost.append(f"{name}={getattr(value, 'value', value)!r}")
+    if lost:
+        warnings.warn(
+            f"without effect in TrainingArguments: {', '.join(lost)}; the plan given to attach sets the "
+            f"rates. Leave them out",
+            EtudeWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,128 @@
+"""What is watched while a trainer trains: the rates before each update, the end of the run, evaluations."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import IntervalStrategy
+
+from etude.errors import EtudeError, near
+from etude.trainer import processes
+from etude.trainer.optimizer import rates_in_use
+
+if TYPE_CHECKING:
+    from etude.trainer.attachment import Attachment
+
+
+class Watch(TrainerCallback):
+    """The callback of an `Attachment`.
+
+    Raises `EtudeError` for a controller of metrics that no evaluation gives.
+    """
+
+    def __init__(self, attached: "Attachment"):
+        self.attached = attached
+        self.reads = {metric: one.name for one in attached.controllers for metric in one.reads}
+        for metric, name in self.reads.items():
+            if not metric.startswith("eval_"):
+                raise EtudeError(
+                    f"{name} reads {metric!r}; what a trainer's evaluations give is called eval_…: write "
+                    f"{'eval_' + metric!r}"
+                )
+        self._given: set[str] = set()
+        self._read: dict[str, float] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        attached = self.attached
+        self._given, self._read = set(), {}
+        resumed = attached.scheduler.resumed
+        if resumed is not None:
+            self._read = dict.fromkeys(self.reads, resumed)  # what was read by then is in the checkpoint
+        elif state.global_step > 0:
+            raise EtudeError(
+                f"the checkpoint of update {state.global_step} has no scheduler.pt or optimizer.pt "
+                f"(save_only_model?), so that its rates cannot go on; start anew from its weights"
+            )
+        if self.reads and args.eval_strategy == IntervalStrategy.NO:
+            raise EtudeError(
+                f"{', '.join(sorted(set(self.reads.values())))} needs evaluations: write "
+                f'eval_strategy="steps" or "epoch" in TrainingArguments'
+            )
+        if attached.left <= 0 and not self._done(state):
+            last = attached.driver.edits[-1] if attached.driver.edits else "the plan"
+            raise EtudeError(
+                f"this run has ended at {attached.driver.total:g}, by {last}: nothing is left to train"
+            )
+
+    def _done(self, state: TrainerState) -> bool:
+        """Whether the trainer itself sees that nothing is left: it counts whole epochs."""
+        epoch = self.attached.epoch
+        return epoch is not None and state.global_step // epoch >= state.num_train_epochs
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        if self._given and (unknown := sorted(set(self.reads) - self._given)):
+            raise EtudeError(
+                f"{self.reads[unknown[0]]} reads {unknown[0]!r}, which no evaluation gives"
+                f"{near(unknown[0], self._given)}"
+            )
+        self._tell_the_end(state)
+
+    def _tell_the_end(self, state: TrainerState) -> None:
+        """The run's last update as the trainer counts: it counts skipped updates too, the clock does not."""
+        attached = self.attached
+        if not math.isfinite(attached.driver.total):
+            return
+        state.max_steps = state.global_step + max(1, math.ceil(attached.left - 1e-9))
+        planned = attached.driver.rates.span.total
+        if attached.epoch is None or attached.driver.total <= planned:
+            return
+        data = attached.epoch * state.num_train_epochs
+        if state.max_steps > data:
+            raise EtudeError(
+                f"{attached.driver.edits[-1]} lets the run go on until {attached.driver.total:g}, and the "
+                f"trainer ends after {data} updates: give it as many with num_train_epochs or max_steps"
+            )
+
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        attached, trainer = self.attached, self.attached.trainer
+        if trainer.lr_scheduler is not attached.scheduler:
+            raise EtudeError(
+                f"another hand put {type(trainer.lr_scheduler).__name__} in the place of the trainer's "
+                f"scheduler, and étude's clock stands still; leave trainer.lr_scheduler as it is"
+            )
+        attached.driver.apply(attached.t)  # answers a foreign write before an update uses it
+        planned, used = attached.planned, rates_in_use(trainer.optimizer)
+        for name in {**planned, **used}:
+            if not math.isclose(planned.get(name, math.nan), used.get(name, math.nan), rel_tol=1e-6):
+                raise EtudeError(
+                    f"update {attached.t:g}: {name} has the rate {used.get(name)} in the trainer's optimizer "
+                    f"and {planned.get(name)} in the plan, so étude drives another optimizer: leave "
+                    f"trainer.optimizer as it is"
+                )
+        attached.used = used
+
+    def on_evaluate(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        attached, metrics = self.attached, more["metrics"]
+        if not attached.trainer.is_in_train:
+            return
+        self._given |= metrics.keys()
+        t = attached.t
+        # While the weights have not moved, by a skipped update, there is nothing new to be read.
+        fresh = {m: metrics[m] for m in self.reads if m in metrics and t > self._read.get(m, -1)}
+        if fresh:
+            self._read |= dict.fromkeys(fresh, t)
+            if actions := attached.scheduler.observe(fresh):
+                raise EtudeError(
+                    f"a controller asks for {', '.join(type(one).__name__ for one in actions)}, which a "
+                    f"trainer's loop cannot do; use it in a loop of your own or in etude finetune"
+                )
+            attached.stop_at_the_end()
+        processes.check_agreement(rates_in_use(attached.trainer.optimizer))
