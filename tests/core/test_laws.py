@@ -192,6 +192,7 @@ def test_arrays_and_numbers_agree(case, places):
 @given(drawn("shares"), st.floats(0, 1), st.sampled_from([2, 3, 0.5, 10]))
 def test_a_run_twice_as_long_is_the_same_curve_twice_as_slow(case, place, times):
     path, total, curve = case
+    assume("gamma" not in str(path))  # it counts updates
     t = place * total
     assume(all(abs(t - row.begin) > 1e-6 * total for row in curve.lines[0].rows))
     assert path.over(times * total, **UNITS)(times * t) == pytest.approx(curve(t), rel=1e-12, abs=1e-12)

@@ -1,6 +1,5 @@
 """A schedule over a run: a function of time on the planned clock."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from etude.core.vector import in_blocks, traced
 from etude.errors import ScheduleError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)  # jax.jit keeps a weak reference to what it compiles
 class Curve:
     """A schedule over a run: a function of time on the planned clock, which knows no sampling.
 
@@ -36,7 +35,12 @@ class Curve:
             return self.value(t)
         if xp.__name__ == "numpy":
             return in_blocks(self.peak, self.lines, t, xp)
-        return self.peak * math.prod(traced(factor, t, xp) for factor in self.lines)
+        if hasattr(xp, "convert_to_tensor"):
+            t = xp.convert_to_tensor(t)  # keras counts its updates in a Variable
+        value = traced(self.lines[0], t, xp)
+        for factor in self.lines[1:]:
+            value = value * traced(factor, t, xp)
+        return self.peak * value
 
     def value(self, t: float) -> float:
         """The value at one time, a number."""

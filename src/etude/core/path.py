@@ -235,11 +235,15 @@ HOLD = Path((Word("hold", None, ()),))
 
 
 def repeat(path: Any, times: int, over: Any = None, *, stretch: Any = 1, fade: Any = 1) -> Path:
-    """`times` copies of a path; copy i is stretch^i times as long and fade^i times as high as the first.
+    """Copies of a path, one after the other: f = fade^i·path in copy i, which is stretch^i times as long.
 
     A fraction inside `path` is a fraction of its copy. If every length in `path` is absolute the copies have
-    those lengths; otherwise they share `over`, or what is left of the span. Warm restarts of Loshchilov &
-    Hutter (SGDR, arXiv 1608.03983) are `repeat(cosine(start=1), n, stretch=2)`; `fade` lowers each peak.
+    those lengths; otherwise they share `over`, or what is left of the span.
+
+    Source: Loshchilov & Hutter, SGDR, arXiv 1608.03983, whose warm restarts are repeat(cosine(start=1), n,
+    stretch=2).
+    Use: for restarts, cycles and stairs that are to fill a run exactly; `fade` lowers each peak.
+    Avoid: restarts as a default of a short fine-tuning: each puts the weights back under the peak.
 
     Raises `ScheduleError` for a schedule in place of a path and for `times`, `stretch` or `fade` below their
     range.

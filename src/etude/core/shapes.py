@@ -168,7 +168,9 @@ def wave(a, b, u, e, xp, *, half, low=0.0):
     >>> [round(s(t), 6) for t in (0, 100, 150, 200, 300)]
     [0.001, 0.0, 0.0005, 0.001, 0.0]
     """
-    return mix(low, a, 0.5 + 0.5 * xp.cos(e / half * pi))
+    # The cosine of a large number has few digits left in single precision.
+    inside = e - 2 * half * xp.floor(e / (2 * half))
+    return mix(low, a, 0.5 + 0.5 * xp.cos(inside / half * pi))
 
 
 @word()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from etude.core import shapes
 from etude.core.named import NAMED
-from etude.core.path import as_schedule, words_of
+from etude.core.path import as_schedule, repeat, words_of
 from etude.core.plan import Group, Plan
 from etude.core.shapes import SHAPES
 from etude.core.text import parse
@@ -41,6 +41,7 @@ DRAWN = {
     "rex": ("rex()", "rex(d=0.9)"),
     "tanh": ("tanh()", "tanh(lb=-3, ub=3)"),
     "cyclic": ("cyclic(up=100, start=0.1)", "cyclic(up=100, start=0.1, by=0.5)"),
+    "repeat": ("repeat(cosine(start=1), 3, stretch=2)", "repeat(linear(start=1), 4, fade=0.6)"),
     "frozen": ("frozen(0.3) >> warmup(0.1) >> hold()", "cosine(0.5) >> frozen()"),
 }
 # Families of recipes in the order of the page; one that is not named here comes last.
@@ -74,6 +75,7 @@ def entries() -> dict[str, Entry]:
     ('a + (b - a)·u', 'plateaus')
     """
     words = {name: _entry(name, "words", getattr(shapes, name)) for name in SHAPES}
+    words["repeat"] = _entry("repeat", "words", repeat)
     recipes = [_entry(name, make.__module__.rpartition(".")[2], make) for name, make in NAMED.items()]
     last = len(FAMILIES)
     recipes.sort(key=lambda one: FAMILIES.index(one.family) if one.family in FAMILIES else last)
