@@ -1,5 +1,8 @@
-"""What is collected here: the doctests of a room whose framework is not installed are left out."""
+"""What all tests share: the doctests of a room without its framework are left out, and keras runs on jax."""
 
+import os
 from importlib.util import find_spec
 
 collect_ignore = [f"src/etude/{room}" for room in ("lightning",) if find_spec(room) is None]
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
