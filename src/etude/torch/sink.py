@@ -71,27 +71,31 @@ class TorchSink:
         order = sorted(range(len(scales)), key=kinds.__getitem__)
         parts = [[scales[i] for i in order if kinds[i] == kind] for kind in sorted(set(kinds))]
         self._reorder(hyper, order)
+        optimizer, memory, checks = self.optimizer, self._written, self._checks
+        count, alone = len(order), parts[0] if len(parts) == 1 else None
         known: list[dict[str, Any]] = []
         held: list[dict[str, Any]] = []
 
         def write(levels: Sequence[float]) -> None:
             nonlocal known, held
-            if self.optimizer.param_groups is not known or len(known) != len(order):
+            if optimizer.param_groups is not known or len(known) != count:
                 known = self._current()
                 held = [known[i] for i in order]
-            if put is None and not self._checks:
+            if not checks and put is None:
                 groups = iter(held)
                 for level, part in zip(levels, parts, strict=True):
                     for scale, group in zip(part, groups):  # noqa: B905  # goes on with the next part
                         group[key] = level * scale
                 return
-            values: list[Any] = [
-                level * scale for level, part in zip(levels, parts, strict=True) for scale in part
-            ]
-            written = self._written.get(hyper) if self._checks else None
-            if put is None and written is not None:
+            if alone is not None:
+                level = levels[0]
+                values: list[Any] = [level * scale for scale in alone]
+            else:
+                values = [level * scale for level, part in zip(levels, parts, strict=True) for scale in part]
+            written = memory.get(hyper)
+            if written is not None and put is None:
                 # What stands there is the very object that was written, unless another hand wrote.
-                for group, old, value in zip(held, written.values, values, strict=True):
+                for group, old, value in zip(held, written.values, values):  # noqa: B905  # equally long
                     if group[key] is not old:
                         break
                     group[key] = value
@@ -99,14 +103,14 @@ class TorchSink:
                     written.values = values
                     return
                 _undo(key, held, written.values, values)
-            if written is not None:
+            if written is not None and checks:
                 self._check(hyper, written)
             for i, group in enumerate(held):
                 if put is None:
                     group[key] = values[i]
                 else:
                     values[i] = put(group, key, values[i])
-            self._written[hyper] = _Written(order, values)
+            memory[hyper] = _Written(order, values)
 
         return write
 
