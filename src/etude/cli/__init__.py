@@ -56,7 +56,8 @@ def application() -> typer.Typer:
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.callback()(_etude)
     for module in pkgutil.iter_modules(__path__):
-        app.command(module.name)(getattr(import_module(f"{__name__}.{module.name}"), module.name))
+        if not module.name.startswith("_"):
+            app.command(module.name)(getattr(import_module(f"{__name__}.{module.name}"), module.name))
     return app
 
 

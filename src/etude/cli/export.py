@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from etude.cli._units import Batch, Epoch, Tokens
 from etude.errors import CheckpointError, EtudeError, ScheduleError
 
 if TYPE_CHECKING:
@@ -39,15 +40,9 @@ def export(
         float,
         typer.Option(help="Where an update reads its rate: 0 its beginning, 0.5 its middle, 1 its end."),
     ] = 0.5,
-    epoch: Annotated[
-        float | None, typer.Option(help="Planned updates per epoch, for lengths such as 2ep.")
-    ] = None,
-    batch: Annotated[
-        float | None, typer.Option(help="Examples per planned update, for lengths such as 500ex.")
-    ] = None,
-    tokens: Annotated[
-        float | None, typer.Option(help="Tokens per planned update, for lengths such as 1e9tok.")
-    ] = None,
+    epoch: Epoch = None,
+    batch: Batch = None,
+    tokens: Tokens = None,
 ) -> None:
     """Print Python code that gives every rate of a run, to paste where étude is not installed."""
     from etude.core.plan import Plan

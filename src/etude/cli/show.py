@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from etude.cli._units import Batch, Epoch, Tokens
 from etude.errors import EtudeError, ScheduleError
 
 if TYPE_CHECKING:
@@ -24,15 +25,9 @@ def show(
         ),
     ],
     steps: Annotated[float, typer.Option(help="Length of the run in planned updates.")] = 1000,
-    epoch: Annotated[
-        float | None, typer.Option(help="Planned updates per epoch, for lengths such as 2ep.")
-    ] = None,
-    batch: Annotated[
-        float | None, typer.Option(help="Examples per planned update, for lengths such as 500ex.")
-    ] = None,
-    tokens: Annotated[
-        float | None, typer.Option(help="Tokens per planned update, for lengths such as 1e9tok.")
-    ] = None,
+    epoch: Epoch = None,
+    batch: Batch = None,
+    tokens: Tokens = None,
     table: Annotated[bool, typer.Option("--table", help="Print the resolved pieces too.")] = False,
     png: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the picture to a PNG or SVG file.")
