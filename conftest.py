@@ -3,6 +3,6 @@
 import os
 from importlib.util import find_spec
 
-collect_ignore = [f"src/etude/{room}" for room in ("lightning",) if find_spec(room) is None]
+collect_ignore = [f"src/etude/{room}" for room in ("lightning", "keras", "optax", "mlx") if find_spec(room) is None]
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
