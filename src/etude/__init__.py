@@ -15,6 +15,33 @@ if TYPE_CHECKING:
     from etude.core.edit import Scale as Scale
     from etude.core.edit import Stop as Stop
     from etude.core.edit import Stretch as Stretch
+    from etude.core.named import constant as constant
+    from etude.core.named import constant_with_warmup as constant_with_warmup
+    from etude.core.named import cosine_with_restarts as cosine_with_restarts
+    from etude.core.named import cosine_with_warmup as cosine_with_warmup
+    from etude.core.named import exp_range as exp_range
+    from etude.core.named import exponential as exponential
+    from etude.core.named import flat_cosine as flat_cosine
+    from etude.core.named import inverse_sqrt as inverse_sqrt
+    from etude.core.named import linear_to_zero as linear_to_zero
+    from etude.core.named import linear_with_warmup as linear_with_warmup
+    from etude.core.named import multi_step as multi_step
+    from etude.core.named import noam as noam
+    from etude.core.named import one_cycle as one_cycle
+    from etude.core.named import one_cycle_momentum as one_cycle_momentum
+    from etude.core.named import oscillating_cosine as oscillating_cosine
+    from etude.core.named import polynomial as polynomial
+    from etude.core.named import rex_with_warmup as rex_with_warmup
+    from etude.core.named import sgdr as sgdr
+    from etude.core.named import slanted_triangular as slanted_triangular
+    from etude.core.named import steps as steps
+    from etude.core.named import temperature as temperature
+    from etude.core.named import trapezoid as trapezoid
+    from etude.core.named import tri_stage as tri_stage
+    from etude.core.named import triangular as triangular
+    from etude.core.named import triangular2 as triangular2
+    from etude.core.named import untuned_warmup as untuned_warmup
+    from etude.core.named import wsd as wsd
     from etude.core.path import repeat as repeat
     from etude.core.plan import Group as Group
     from etude.core.plan import Plan as Plan
@@ -41,6 +68,7 @@ if TYPE_CHECKING:
     from etude.errors import EtudeError as EtudeError
     from etude.planning import plan as plan
     from etude.train.finetuning import finetune as finetune
+    from etude.trainer.attach import attach as attach
 
 __version__ = "0.1.0"
 
@@ -68,6 +96,35 @@ _HOME = {
         "cyclic",
         "frozen",
     ),
+    "etude.core.named": (
+        "constant",
+        "constant_with_warmup",
+        "linear_with_warmup",
+        "linear_to_zero",
+        "cosine_with_warmup",
+        "polynomial",
+        "exponential",
+        "rex_with_warmup",
+        "inverse_sqrt",
+        "steps",
+        "multi_step",
+        "wsd",
+        "trapezoid",
+        "flat_cosine",
+        "tri_stage",
+        "one_cycle",
+        "one_cycle_momentum",
+        "slanted_triangular",
+        "triangular",
+        "triangular2",
+        "exp_range",
+        "cosine_with_restarts",
+        "sgdr",
+        "oscillating_cosine",
+        "untuned_warmup",
+        "noam",
+        "temperature",
+    ),
     "etude.core.path": ("repeat",),
     "etude.core.text": ("parse",),
     "etude.core.plan": ("Group", "Plan"),
@@ -76,11 +133,12 @@ _HOME = {
     "etude.control.early_stop": ("early_stop",),
     "etude.planning": ("plan",),
     "etude.train.finetuning": ("finetune",),
+    "etude.trainer.attach": ("attach",),
     "etude.errors": ("EtudeError",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 # Rooms that are reached as attributes, as in `etude.torch.sink(optimizer)`.
-_ROOMS = ("torch",)
+_ROOMS = ("torch", "trainer", "lightning", "keras", "optax", "mlx", "convert", "export")
 
 __all__ = list(_MODULE)  # pyright: ignore[reportUnsupportedDunderAll]
 
