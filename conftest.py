@@ -3,6 +3,7 @@
 import os
 from importlib.util import find_spec
 
-collect_ignore = [f"src/etude/{room}" for room in ("lightning", "keras", "optax", "mlx") if find_spec(room) is None]
+FRAMEWORKS = ("lightning", "keras", "optax", "mlx")
+collect_ignore = [f"src/etude/{room}" for room in FRAMEWORKS if find_spec(room) is None]
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
