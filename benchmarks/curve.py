@@ -43,7 +43,7 @@ def main() -> None:
         for begin in range(0, UPDATES, BLOCK):
             np.cos(floats[begin : begin + BLOCK], out=out[begin : begin + BLOCK])
 
-    table = Table("1,000,000 updates", "× one np.cos pass", "extra memory, KB", "largest difference, of the peak")
+    table = Table("1,000,000 updates", "× one np.cos pass", "extra memory, KB", "largest difference / peak")
     for text in TEXTS:
         curve = parse(text).over(UPDATES)
         ratios = [seconds(lambda curve=curve: curve(times)) / seconds(floor) for _ in range(TURNS)]
