@@ -1,5 +1,6 @@
 """A peak times the paths that a converter drew, as the text of a schedule."""
 
+from etude.core.path import Path
 from etude.core.text import parse
 
 
@@ -12,7 +13,12 @@ def product(peak: float | str, *paths: str) -> str:
     >>> product(2e-5, "warmup(0.1) >> linear()"), product("0.1 * 0.01", "hold()", "linear()")
     ('2e-05 * (warmup(0.1) >> linear())', '0.1 * 0.01 * hold() * linear()')
     """
-    several = [f"({path})" if " >> " in path else path for path in paths]
+    several = [path if _is_one_piece(path) else f"({path})" for path in paths]
     text = " * ".join([peak if isinstance(peak, str) else repr(peak), *several])
     parse(text)
     return text
+
+
+def _is_one_piece(path: str) -> bool:
+    drawn = parse(path)
+    return isinstance(drawn, Path) and len(drawn.pieces) == 1

@@ -1,0 +1,1 @@
+"""DeepSpeed: the blocks of its configuration."""

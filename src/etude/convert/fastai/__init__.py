@@ -1,0 +1,1 @@
+"""fastai: its fit calls in Python source."""

@@ -1,0 +1,1 @@
+"""Keras: the configurations of its learning rate schedules and of the optimizers that hold them."""

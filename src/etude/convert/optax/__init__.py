@@ -1,0 +1,1 @@
+"""optax: calls of its schedules and optimizers in Python source."""

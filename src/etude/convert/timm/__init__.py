@@ -1,0 +1,1 @@
+"""timm: the arguments of its training script."""
