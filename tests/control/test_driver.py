@@ -297,3 +297,29 @@ def test_an_open_run_is_driven():
     assert driver.total == 2_000_000
     driver.apply(1_500_000)
     assert driver.read("lr") == [0.5]
+
+
+@pytest.mark.parametrize("tick", [0, 0.5, 1])
+def test_apply_is_at_to_the_last_bit_whatever_word_and_gate_is_in_force(tick):
+    """Boundaries lie inside updates, updates have unequal lengths, rates are asked in and out of order."""
+    hypers = {
+        "lr": "3e-4 * (warmup(0.13) >> hold(0.21) >> exp(0.2, to=0.1) >> rex()) * linear(to=0.7)",
+        "weight_decay": "0.1 * (cosine(0.31, to=0.3) >> step(times=3, by=0.7))",
+    }
+    gates = [
+        "frozen(0.17) >> warmup(0.11) >> hold()", "hold(0.3, start=0.7) >> cosine(0.2) >> frozen()", None,
+        "wave(half=0.21, low=0.3)",
+    ]  # fmt: skip
+    groups = [Group(f"g{i}", (f"{i}",), {"lr": 0.3 + i}, gate) for i, gate in enumerate(gates)]
+    held = torch.nn.ParameterList(torch.nn.Parameter(torch.zeros(1)) for _ in gates)
+    plan = Plan(hypers, groups, tick)
+    driver = Driver(plan.over(37.3), etude.torch.sink(torch.optim.AdamW(plan.torch_groups(held))))
+    driver.edit(Scale(9.5, 0.7))
+    driver.edit(Stretch(20.25, 44.6))
+    begins = [k * 0.37 for k in range(130)]
+    for begin in [*begins, *begins[::-7], *map(float, range(45))]:
+        end = None if begin.is_integer() else begin + 0.37
+        driver.apply(begin, end)
+        for hyper, values in driver.rates.at(begin, end).items():
+            assert [x.hex() for x in driver.read(hyper)] == [x.hex() for x in values], (hyper, begin)
+        assert [p.requires_grad for p in held] == driver.rates.open(begin)

@@ -69,12 +69,13 @@ class Line:
         """The level as a function of times near `t`, and from when until when it may be asked."""
         index = self.index(t)
         begin, span, a, b, formula, options = self._drawn[index]
-        last = index == len(self.rows) - 1
-        if t < begin or t - begin >= span:  # before the first row, after the last
-            return self.level, -math.inf if t < begin else begin + span, begin if t < begin else math.inf
+        end = self.rows[index].end
+        if t < begin:
+            return self.level, -math.inf, begin
+        if t - begin >= span:
+            return self.level, end, math.inf
         told = partial(formula, **options) if options else formula
-        until = begin + span if last else self._begins[index + 1]
-        return (lambda t: told(a, b, (t - begin) / span, t - begin, SCALARS)), begin, until
+        return (lambda t: told(a, b, (t - begin) / span, t - begin, SCALARS)), begin, end
 
     def level(self, t: float) -> float:
         """The level at one time; before the first row that of its beginning, after the last of its end."""
