@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from etude import Group, Plan, Scale
+from etude import Group, Plan, Scale, parse
 from etude.errors import ScheduleError
 
 PLAN = {
@@ -127,3 +127,22 @@ def test_layer_ratios_survive_everything(path, scale):
     for k, by in itertools.product(range(50), (0.5, 0.1)):
         low, high = rates.edit(Scale(10, by)).at(k)["lr"]
         assert high == pytest.approx(low * scale, rel=1e-15, abs=0)
+
+
+@pytest.mark.parametrize("tick", [0, 0.5, 1])
+def test_a_gate_is_its_own_curve_where_the_update_is_read_and_freezes_where_it_begins(tick):
+    shape, total = "3e-4 * (warmup(0.13) >> cosine())", 37.3
+    gates = ["hold(0.3, start=0.7) >> cosine(0.2) >> hold()", "frozen(0.17) >> warmup(0.11) >> hold()"]
+    rates = Plan({"lr": shape}, [Group(f"g{i}", gate=gate) for i, gate in enumerate(gates)], tick).over(total)
+    curve = parse(shape).over(total)
+    gate, thawing = (
+        parse(gates[0]).over(total),
+        parse(gates[1].replace("frozen(", "hold(start=0, over=")).over(total),
+    )
+    for begin in (k * 0.37 for k in range(100)):
+        end = begin + 0.37
+        t = begin + tick * (end - begin)
+        frozen = begin < 0.17 * total
+        assert rates.open(begin) == [True, not frozen]
+        wanted = [curve(t) * gate(t), 0.0 if frozen else curve(t) * thawing(t)]
+        assert rates.at(begin, end)["lr"] == pytest.approx(wanted, rel=1e-12, abs=1e-20)
