@@ -10,7 +10,7 @@ import torch
 from etude.control.controller import Action, Controller
 from etude.control.driver import Driver
 from etude.core.edit import Edit
-from etude.core.rates import Rates, rates_from_state
+from etude.core.rates import Rates
 from etude.errors import EtudeWarning, PlanError, PlanMismatch, ScheduleError
 from etude.torch.sink import sink
 
@@ -191,22 +191,13 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
             self.driver.edit(choice(t, total))
 
     def __getstate__(self) -> dict[str, Any]:
-        driver = self.driver
-        given = {"reduce": driver.reduce, "foreign": driver.foreign}
-        return {
-            "optimizer": self.optimizer,
-            "controllers": driver.controllers,
-            "given": given,
-            "on_mismatch": self.on_mismatch,
-            "state": self.state_dict(),
-        }
+        kept = ("optimizer", "driver", "on_mismatch", "last_epoch", "_step_count")
+        return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        rates = rates_from_state(state["state"]["driver"])
-        driver = Driver(rates, sink(state["optimizer"]), state["controllers"], **state["given"])
-        self._attach(state["optimizer"], driver)
-        self.on_mismatch = state["on_mismatch"]
-        self.load_state_dict(state["state"])
+        self._attach(state["optimizer"], state["driver"])  # hooks on the copy's own optimizer
+        self.__dict__.update(state)
+        self.driver.apply(self.last_epoch)
 
     def __repr__(self) -> str:
         low, high = min(self.get_last_lr()), max(self.get_last_lr())
