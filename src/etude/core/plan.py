@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from etude.core.namespace import number
-from etude.core.path import Path, Schedule, as_schedule
+from etude.core.path import Path, Schedule, as_schedule, words_of
+from etude.core.shapes import SHAPES
 from etude.core.text import parse
 from etude.errors import PlanError, near
 
@@ -47,6 +48,11 @@ class Group:
                 f"group {self.name!r}: a gate is a path of levels, got {self.gate}; "
                 f"the group's own rate goes in scale"
             )
+
+    @property
+    def freezes(self) -> bool:
+        """Whether the gate ever freezes the group."""
+        return self.gate is not None and any(SHAPES[word.name].gate_only for word in words_of(self.gate))
 
     def as_json(self) -> dict[str, Any]:
         """The group as strict JSON: name, scale, the gate's text, the names of its parameters."""
@@ -149,6 +155,26 @@ class Plan:
             for group in self.groups
         ]
 
+    def owners(
+        self,
+        known: Iterable[str],
+        trainable: Iterable[str],
+        what: str = "the model has",
+        instead: str = "plan this model anew or freeze them",
+    ) -> dict[str, str]:
+        """The name of each planned parameter's group, once the plan and a model hold the same names.
+
+        Raises `PlanError` when the plan names a parameter that is not `known`, and for a `trainable` one that
+        is in no group; `what` and `instead` are words of the messages.
+        """
+        owner = {name: group.name for group in self.groups for name in group.params}
+        found = set(known)
+        if unknown := [name for name in owner if name not in found]:
+            raise PlanError(f"{what} no {_listed(unknown)}{near(unknown[0], found)}")
+        if loose := [name for name in dict.fromkeys(trainable) if name not in owner]:
+            raise PlanError(f"in no group of the plan: {_listed(loose)}; {instead}")
+        return owner
+
     def torch_groups(self, model: Any) -> list[dict[str, Any]]:
         """Parameter groups for a torch optimizer: name, parameters, their names, and the peaks.
 
@@ -156,11 +182,7 @@ class Plan:
         model has not, or the model has a trainable one that is in no group.
         """
         found = dict(model.named_parameters())
-        planned = {param for group in self.groups for param in group.params}
-        if unknown := [name for name in planned if name not in found]:
-            raise PlanError(f"the model has no {_listed(unknown)}{near(unknown[0], found)}")
-        if loose := [name for name, p in found.items() if p.requires_grad and name not in planned]:
-            raise PlanError(f"in no group of the plan: {_listed(loose)}; plan this model anew or freeze them")
+        self.owners(found, (name for name, p in found.items() if p.requires_grad))
         written = [hyper for hyper in ("lr", "weight_decay") if hyper in self.hypers]
         return [
             {

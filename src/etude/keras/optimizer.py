@@ -9,7 +9,7 @@ import keras
 
 from etude.core.plan import Group, Plan
 from etude.core.rates import Rates, rates_from_state
-from etude.errors import PlanError, near
+from etude.errors import PlanError
 from etude.keras.leaves import parameters
 from etude.keras.planned import Planned, Work
 from etude.keras.source import Computed, Table
@@ -55,13 +55,7 @@ def optimizer(optimizer: keras.Optimizer, plan: Plan | Rates, model: keras.Model
 def _owner(plan: Plan, model: keras.Model) -> dict[str, str]:
     """The group of each variable by its path; plan and model must hold the same names."""
     found = parameters(model)
-    owner = {name: group.name for group in plan.groups for name in group.params}
-    if unknown := [name for name in owner if name not in found]:
-        raise PlanError(f"the model has no {', '.join(unknown[:8])}{near(unknown[0], found)}")
-    if loose := [name for name, one in found.items() if one.trainable and name not in owner]:
-        raise PlanError(
-            f"in no group of the plan: {', '.join(loose[:8])}; plan this model anew or freeze them"
-        )
+    owner = plan.owners(found, (name for name, one in found.items() if one.trainable))
     return {found[name].path: group for name, group in owner.items()}
 
 

@@ -7,11 +7,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from etude.core.path import words_of
 from etude.core.plan import Plan
 from etude.core.rates import Rates
 from etude.core.sampling import counts, level, openings, values
-from etude.core.shapes import SHAPES
 
 AHEAD = 1024  # updates that a table holds
 
@@ -32,14 +30,6 @@ class Row(NamedTuple):
     shares: tuple[Share, ...]
 
 
-def freezes(plan: Plan) -> list[bool]:
-    """Whether each group's gate ever freezes it."""
-    return [
-        one.gate is not None and any(SHAPES[word.name].gate_only for word in words_of(one.gate))
-        for one in plan.groups
-    ]
-
-
 class Computed:
     """Everything from the optimizer's count of updates, in the graph."""
 
@@ -47,7 +37,8 @@ class Computed:
         self.plan, self.rates = rates.plan, rates
         self._level, self._lr = level(rates), values(rates, "lr")
         self._decay = values(rates, "weight_decay") if "weight_decay" in rates.plan.hypers else None
-        self._open, self._made, self._freezes = openings(rates), counts(rates), freezes(rates.plan)
+        self._open, self._made = openings(rates), counts(rates)
+        self._freezes = [group.freezes for group in rates.plan.groups]
 
     def build(self, optimizer: keras.Optimizer) -> None:
         """Nothing is kept in variables."""
@@ -71,7 +62,7 @@ class Table:
 
     def __init__(self, plan: Plan):
         self.plan = plan
-        self._freezes = freezes(plan)
+        self._freezes = [group.freezes for group in plan.groups]
         self._decays = "weight_decay" in plan.hypers
         self._base: Any = None
         self._rows: Any = None

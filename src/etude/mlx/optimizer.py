@@ -8,12 +8,10 @@ import mlx.nn as nn
 import mlx.optimizers as optim
 from mlx.utils import tree_map, tree_merge
 
-from etude.core.path import words_of
 from etude.core.plan import Plan
 from etude.core.rates import Rates
 from etude.core.sampling import openings, values
-from etude.core.shapes import SHAPES
-from etude.errors import EtudeError, PlanError, near
+from etude.errors import EtudeError, PlanError
 from etude.mlx.fixed import fixed, keywords
 from etude.mlx.leaves import leaves
 
@@ -55,10 +53,7 @@ class PlannedOptimizer(optim.MultiOptimizer):
             [lambda name, _, i=i: owner(name) == i for i in range(count - 1)],
         )
         self._computed = None if rates is None else (values(rates), openings(rates))
-        self._freezes = [
-            one.gate is not None and any(SHAPES[word.name].gate_only for word in words_of(one.gate))
-            for one in plan.groups
-        ]
+        self._freezes = [group.freezes for group in plan.groups]
         self._state = {
             "step": mx.array(0, mx.uint64),
             "lr": mx.full(count, mx.nan),
@@ -146,20 +141,13 @@ def _hold(state: Any, before: Any, opened: mx.array) -> None:
 
 def _owner(plan: Plan, model: nn.Module) -> Callable[[str], int]:
     """The number of each parameter's group by its name; plan and model must hold the same names."""
-    owner = {name: i for i, group in enumerate(plan.groups) for name in group.params}
     found = {leaf.name: leaf for leaf in leaves(model)}
-    if unknown := [name for name in owner if name not in found]:
-        raise PlanError(f"the model has no {_listed(unknown)}{near(unknown[0], found)}")
-    if loose := [name for name, leaf in found.items() if leaf.trainable and leaf.owner not in owner]:
-        raise PlanError(f"in no group of the plan: {_listed(loose)}; plan this model anew or freeze them")
+    owner = plan.owners(found, (leaf.owner for leaf in found.values() if leaf.trainable))
+    place = {group.name: i for i, group in enumerate(plan.groups)}
 
     def number(name: str) -> int:
         if name not in found or found[name].owner not in owner:
             raise PlanError(f"{name} is in no group of the plan: make the optimizer once it trains")
-        return owner[found[name].owner]
+        return place[owner[found[name].owner]]
 
     return number
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from etude.core.path import words_of
 from etude.core.plan import Plan
 from etude.core.rates import Rates
 from etude.core.sampling import openings, values
-from etude.core.shapes import SHAPES
 from etude.errors import PlanError, near
 from etude.optax.leaves import Predicate, leaves, named
 from etude.optax.state import PlannedState
@@ -52,9 +50,7 @@ def partition(
     rates, bare = (plan, plan.plan) if isinstance(plan, Rates) else (None, plan)
     group_of = _owners(bare, params, trainable)
     keywords = _keywords(bare, make_optimizer)
-    freezes = any(
-        SHAPES[word.name].gate_only for one in bare.groups if one.gate for word in words_of(one.gate)
-    )
+    freezes = any(group.freezes for group in bare.groups)
     current = _waiting(bare, keywords) if rates is None else _computed(rates, keywords)
 
     def optimizers(hypers: Mapping[str, Any], opened: Any) -> dict[str, Any]:
@@ -137,15 +133,13 @@ def _gated(one: optax.GradientTransformation, flag: Any) -> optax.GradientTransf
 
 def _owners(plan: Plan, params: Any, trainable: Predicate | None) -> Callable[[str], str | None]:
     """The group of each parameter by its name, None for what stays still; plan and tree share the names."""
-    owner = {name: group.name for group in plan.groups for name in group.params}
     found = {leaf.name: leaf.trainable for leaf in leaves(params, trainable)}
-    if unknown := [name for name in owner if name not in found]:
-        raise PlanError(f"these parameters have no {_listed(unknown)}{near(unknown[0], found)}")
-    if loose := [name for name, trains in found.items() if trains and name not in owner]:
-        raise PlanError(
-            f"in no group of the plan: {_listed(loose)}; plan etude.optax.leaves(params) anew, or say with "
-            f"trainable= what stays still"
-        )
+    owner = plan.owners(
+        found,
+        (name for name, trains in found.items() if trains),
+        "these parameters have",
+        "plan etude.optax.leaves(params) anew, or say with trainable= what stays still",
+    )
 
     def group_of(name: str) -> str | None:
         if name not in found:
@@ -169,7 +163,3 @@ def _keywords(plan: Plan, make_optimizer: Callable[..., Any]) -> dict[str, str]:
             name = getattr(make_optimizer, "__name__", "this optimizer")
             raise PlanError(f"{name} takes no {key!r}{near(key, taken)}")
     return found
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
