@@ -178,3 +178,15 @@ def updates():
         }
 
     return counted
+
+
+@pytest.fixture(scope="session")
+def every_value(same):
+    """Asserts that every hyper-parameter of a run was recorded, in single precision."""
+
+    def check(rates, used):
+        assert set(used) == set(rates.plan.hypers)
+        for hyper in rates.plan.hypers:
+            same(rates, hyper, used[hyper], 1e-6)
+
+    return check

@@ -111,18 +111,12 @@ def used(rates, elsewhere, updates):
     return elsewhere(rates, "keras", script, KERAS_BACKEND="jax", JAX_ENABLE_X64="1")
 
 
-def every_value(rates, used, same):
-    assert set(used) == set(rates.plan.hypers)
-    for hyper in rates.plan.hypers:
-        same(rates, hyper, used[hyper], 1e-6)
+def test_a_run_of_one_group(simple, rates, used, every_value):
+    every_value(rates[simple], used[simple])
 
 
-def test_a_run_of_one_group(simple, rates, used, same):
-    every_value(rates[simple], used[simple], same)
-
-
-def test_a_run_of_groups(grouped, rates, used, same):
-    every_value(rates[grouped], used[grouped], same)
+def test_a_run_of_groups(grouped, rates, used, every_value):
+    every_value(rates[grouped], used[grouped])
 
 
 def test_a_saved_model_goes_on_with_the_schedule(rates, used, same):

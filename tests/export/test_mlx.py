@@ -81,24 +81,18 @@ def used(rates, elsewhere, updates):
     return elsewhere(rates, "mlx", f"UPDATES = {updates(rates)}\n{SCRIPT}")
 
 
-def every_value(rates, used, same):
-    assert set(used) == set(rates.plan.hypers)
-    for hyper in rates.plan.hypers:
-        same(rates, hyper, used[hyper], 1e-6)
+def test_a_run_of_one_group(simple, rates, used, every_value):
+    every_value(rates[simple], used[simple])
 
 
-def test_a_run_of_one_group(simple, rates, used, same):
-    every_value(rates[simple], used[simple], same)
+def test_a_run_of_groups(grouped, rates, used, every_value):
+    every_value(rates[grouped], used[grouped])
 
 
-def test_a_run_of_groups(grouped, rates, used, same):
-    every_value(rates[grouped], used[grouped], same)
-
-
-def test_real_optimizers_use_them(rates, used, same):
+def test_real_optimizers_use_them(rates, used, same, every_value):
     same(rates["golden"], "lr", used["used golden"], 1e-6)
     same(rates["golden"], "lr", used["used golden, compiled"], 1e-6)
-    every_value(rates["groups, all scheduled"], used["used groups"], same)
+    every_value(rates["groups, all scheduled"], used["used groups"])
 
 
 @pytest.mark.parametrize("kind", ["weights", "weights, compiled"])

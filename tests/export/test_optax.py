@@ -90,24 +90,18 @@ def used(rates, elsewhere, updates):
     return elsewhere(rates, "optax", f"UPDATES = {updates(rates)}\n{SCRIPT}")
 
 
-def every_value(rates, used, same):
-    assert set(used) == set(rates.plan.hypers)
-    for hyper in rates.plan.hypers:
-        same(rates, hyper, used[hyper], 1e-6)
+def test_a_run_of_one_group(simple, rates, used, every_value):
+    every_value(rates[simple], used[simple])
 
 
-def test_a_run_of_one_group(simple, rates, used, same):
-    every_value(rates[simple], used[simple], same)
+def test_a_run_of_groups(grouped, rates, used, every_value):
+    every_value(rates[grouped], used[grouped])
 
 
-def test_a_run_of_groups(grouped, rates, used, same):
-    every_value(rates[grouped], used[grouped], same)
-
-
-def test_real_steps_use_them(rates, used, same):
+def test_real_steps_use_them(rates, used, same, every_value):
     same(rates["golden"], "lr", used["used golden"], 1e-6)
-    every_value(rates["groups, all scheduled"], used["used groups"], same)
-    every_value(rates["decay and momentum"], used["used both"], same)
+    every_value(rates["groups, all scheduled"], used["used groups"])
+    every_value(rates["decay and momentum"], used["used both"])
 
 
 def test_a_frozen_group_does_not_move_and_its_moments_begin_when_it_thaws(used):
