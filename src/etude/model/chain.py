@@ -1,155 +1,316 @@
-"""Chains of repeated blocks, found from the names of parameters alone.
+"""Chains of repeated blocks, found from the names and shapes of parameters alone.
 
-A list whose numbered members hold the same names below them (`encoder.layer.0.attention.…`,
-`encoder.layer.1.attention.…`) is a chain, wherever it hangs and whatever it is called.
+A list whose numbered members are alike (`encoder.layer.0.attention.…`, `encoder.layer.1.attention.…`) is a
+chain, wherever it hangs and whatever it is called. Members that are themselves lists of blocks are stages, as
+in Swin and ResNet: their blocks follow one another, and what a stage has beside them stands with its first or
+its last block. Neighbouring lists of equal length and different make are parts of the same blocks (XLM) or
+stages (PVT).
 """
 
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 from etude.model.leaf import Leaf
+from etude.model.tree import Node, Row, rows, tree
 
 # Members are alike when more than this share of the smaller one's names is in the other. T5's first block has
 # a table that the others lack and the layers of a hybrid differ in their mixer (both alike); the attention
 # and the feed-forward within one T5 block share one name in three (not alike).
 ALIKE = 0.5
 
+# Two neighbouring lists of blocks are one chain only if the smaller holds less than this share of the larger:
+# a part that accompanies each block (BLT's cross-attention, a third of it), not LXMERT's three stacks.
+SMALL = 0.35
 
-class Chain(NamedTuple):
-    """Blocks from the bottom up, each as the prefixes of its parameters, and the `path` of their list.
+# What models call lists of blocks. Others, such as `experts`, `heads` or `deepstack_merger_list`, are not
+# taken for a chain where one of these is there.
+BLOCKS = re.compile(
+    r"(^|_|res)(layer|block|bottleneck|conformer|stage|cell|unit|group|encoder|decoder|h)(s|$|_)"
+)
 
-    A block has several prefixes in models such as XLM, which keep one list of attentions, one of norms and
-    one of feed-forwards.
+
+# What they call tables and convolutions of positions, one for each stage; they act on its first block.
+POSITIONS = re.compile(r"(^|_)pos(_|$)")
+
+# What they call plain stacks that make predictions.
+HEADS = re.compile(r"(^|_)(head|classifier|fc|score|predictor)(s|$|_)")
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Blocks from the bottom up, each as the names of its parameters, and the `path` of their list.
+
+    `whole` tells whether the members hold several layers, as blocks do; the members of a plain stack, such as
+    an `nn.Sequential` of linear layers, hold one each.
     """
 
     path: str
-    blocks: tuple[tuple[str, ...], ...]
+    blocks: tuple[frozenset[str], ...]
+    whole: bool = True
+    word: str = ""
+    listed: bool = True
+
+    @cached_property
+    def numbers(self) -> dict[str, int]:
+        """Which block, counted from 1, holds a parameter."""
+        return {name: i + 1 for i, block in enumerate(self.blocks) for name in block}
 
     def block(self, name: str) -> int | None:
         """Which block, counted from 1, holds a parameter; None if none does."""
-        for i, prefixes in enumerate(self.blocks):
-            if name.startswith(prefixes):
-                return i + 1
-        return None
-
-
-@dataclass
-class _Node:
-    """One part of the model: its path, the names below it, where in the order of registration they begin."""
-
-    path: str = ""
-    first: int = 0
-    kids: dict[str, "_Node"] = field(default_factory=dict)
-    names: list[str] = field(default_factory=list)
-    embedding: bool = False
-
-    @property
-    def prefix(self) -> str:
-        return self.path + "." if self.path else ""
-
-    @property
-    def members(self) -> list["_Node"]:
-        """The members of a list in their order; nothing for what is not a list."""
-        if not all(kid.isdecimal() for kid in self.kids):
-            return []
-        return [self.kids[kid] for kid in sorted(self.kids, key=int)]
-
-    @property
-    def below(self) -> frozenset[str]:
-        return frozenset(name[len(self.prefix) :] for name in self.names)
-
-    @property
-    def is_block(self) -> bool:
-        """A block holds several modules; a member that is one layer (`classifier.0.weight`) is none."""
-        return len({name.rpartition(".")[0] for name in self.below}) > 1
+        return self.numbers.get(name)
 
 
 def find(leaves: Iterable[Leaf]) -> list[Chain]:
     """Every chain that lies beside the others, in order of registration.
 
-    A list of one block counts only where no list has several; what repeats inside a block (experts, the parts
-    of a T5 block) is no chain.
+    A plain stack counts only where there are no blocks, and a list that is not called one of blocks only
+    where no other is; what repeats inside a block (experts, the parts of a T5 block) is no chain.
 
     >>> names = ["embed.weight", *(f"h.{i}.{part}.weight" for i in range(3) for part in ("attn", "mlp"))]
-    >>> find(Leaf(name, (4, 4)) for name in names)
-    [Chain(path='h', blocks=(('h.0.',), ('h.1.',), ('h.2.',)))]
+    >>> [(chain.path, len(chain.blocks)) for chain in find(Leaf(name, (4, 4)) for name in names)]
+    [('h', 3)]
     """
-    found = _search(_tree(leaves))
-    return [chain for chain in found if len(chain.blocks) > 1] or found
+    found = [chain for chain in _search(tree(list(leaves))) if chain.whole or not HEADS.search(chain.word)]
+    for better in (
+        lambda chain: chain.whole,
+        lambda chain: bool(BLOCKS.search(chain.word)),
+    ):
+        found = [chain for chain in found if better(chain)] or found
+    named = [chain for chain in found if chain.listed or BLOCKS.search(chain.word)]
+    return found if len(found) == 1 else named
 
 
-def _tree(leaves: Iterable[Leaf]) -> _Node:
-    root = _Node()
-    for position, leaf in enumerate(leaves):
-        path = [root]
-        for part in leaf.name.split("."):
-            new = _Node(path[-1].prefix + part, position)
-            path.append(path[-1].kids.setdefault(part, new))
-        for node in path:
-            node.names.append(leaf.name)
-            node.embedding |= leaf.module == "Embedding"
-    return root
+def _search(node: Node) -> list[Chain]:
+    lists = rows(node)
+    found = [
+        (stack[0].members[0].first, chain) for stack in _stacks(lists) if (chain := _chain(stack, lists))
+    ]
+    # `layer1`, `layer2` … are lists, and the stages of one chain: the chain that holds more counts.
+    found = [
+        (first, chain)
+        for first, chain in found
+        if not any(_covered(chain, other, node) for _, other in found)
+    ]
+    taken = {name for _, chain in found for name in chain.numbers}
+    for kid in node.kids.values():
+        if not kid.names <= taken and not (kid.is_list and kid.names & taken):
+            found += [(kid.first, chain) for chain in _search(kid) if not chain.numbers.keys() & taken]
+    return [chain for _, chain in sorted(found, key=lambda pair: pair[0])]
 
 
-def _search(node: _Node) -> list[Chain]:
-    members = node.members
-    if members and all(member.is_block for member in members):
-        # A single member repeats nothing: what comes before it tells a block from the 0 of an nn.Sequential.
-        chain = _alike(members) if len(members) > 1 else node.first > 0
-        if chain and not _are_models(node):
-            return [Chain(node.path, tuple((block.prefix,) for block in _flat(members)))]
-    return _parallel(node, [chain for kid in node.kids.values() for chain in _search(kid)])
+def _covered(chain: Chain, other: Chain, node: Node) -> bool:
+    """Whether a chain is part of another, or registered between its blocks, as NASNet's reduction cells."""
+    if not other.whole or chain is other:
+        return False
+    if chain.numbers.keys() < other.numbers.keys():
+        return True
+    spans = [[i for i, leaf in enumerate(node.leaves) if leaf.name in one.numbers] for one in (chain, other)]
+    inside = spans[1][0] < spans[0][0] and spans[0][-1] < spans[1][-1]
+    smaller = len(chain.blocks) < len(other.blocks)
+    return inside and smaller and not chain.listed and not other.listed
 
 
-def _are_models(node: _Node) -> bool:
-    """Whether the members are whole models, such as two towers in a list.
-
-    Those hold a chain of their own together with their embeddings, or with nothing below the list.
-    """
-    inner = any(len(chain.blocks) > 1 for member in node.members for chain in _search(member))
-    return inner and (node.embedding or not node.first)
-
-
-def _flat(members: Sequence[_Node]) -> list[_Node]:
-    """The blocks of stages: where members are nothing but a list of blocks (Funnel, ALBERT), those blocks."""
-    inner = []
-    for member in members:
-        while len(member.kids) == 1 and not member.members:
-            member = next(iter(member.kids.values()))
-        blocks = member.members
-        if not blocks or not all(block.is_block for block in blocks) or not _alike(blocks):
-            return list(members)
-        inner += blocks
-    return inner
-
-
-def _alike(members: Sequence[_Node]) -> bool:
-    """Whether every member has another one like it."""
-    names = [member.below for member in members]
-    kinds = set(names)
-
-    def like(one: frozenset[str], other: frozenset[str]) -> bool:
-        return len(one & other) > ALIKE * min(len(one), len(other))
-
-    return len(kinds) == 1 or all(
-        names.count(one) > 1 or any(like(one, other) for other in kinds - {one}) for one in kinds
-    )
-
-
-def _parallel(node: _Node, found: list[Chain]) -> list[Chain]:
-    """Neighbouring lists of equal length and different make are parts of the same blocks (XLM, Flaubert)."""
-    kids = list(node.kids.values())
-    chains = {chain.path for chain in found}
-    for start, kid in enumerate(kids):
-        parts = [kid]
-        for other in kids[start + 1 :]:
-            make = [part.members[0] for part in (*parts, other) if part.members]
-            if len(other.members) != len(kid.members) or _alike(make):
+def _stacks(lists: Sequence[Row]) -> list[list[Row]]:
+    """Neighbouring lists of equal length and different make, together."""
+    stacks: list[list[Row]] = []
+    for row in sorted(lists, key=_is_chain, reverse=True):
+        for stack in stacks:
+            if _belongs(row, stack):
+                stack.append(row)
                 break
-            parts.append(other)
-        if kid.path in chains and len(parts) > 1:
-            blocks = zip(*([member.prefix for member in part.members] for part in parts), strict=True)
-            rest = [chain for chain in found if chain.path not in {part.path for part in parts}]
-            return [Chain(kid.path, tuple(blocks)), *_parallel(node, rest)]
+        else:
+            stacks.append([row])
+    return stacks
+
+
+def _belongs(row: Row, stack: Sequence[Row]) -> bool:
+    """Whether a list holds further parts of the blocks of a stack, and no blocks of its own."""
+    first, last = stack[0], row.members[-1]
+    if len(row.members) != len(first.members) or len(first.members) < 2 or row.listed != first.listed:
+        return False
+    if not any(member.matrices for member in row.members):
+        return any(_layers(one) for one in stack)
+    if any(_like(last, other.members[-1]) for other in stack):
+        return False
+    named = [one for one in (*stack, row) if BLOCKS.search(one.word) and _is_chain(one)]
+    if len(named) > 1:
+        sizes = sorted(one.size for one in named)
+        return sizes[-2] < SMALL * sizes[-1]
+    return any(_fits(row, one) for one in stack) and any(_is_chain(one) for one in (*stack, row))
+
+
+def _fits(one: Row, other: Row) -> bool:
+    """Whether two lists have one width at each place: what comes out of a member of either is as wide as a
+    vector in its neighbour. Where neither has a vector nothing speaks against it.
+    """
+    places = [*zip(one.members, other.members, strict=True), *zip(other.members, one.members, strict=True)]
+    ways: list[list[bool]] = [[], []]
+    for i, (part, beside) in enumerate(places):
+        if vectors := {leaf.shape for leaf in beside.leaves if len(leaf.shape) == 1}:
+            ways[i >= len(one.members)].append(bool(part.outs & vectors))
+    known = [way for way in ways if way]
+    return not known or any(map(all, known))
+
+
+def _chain(stack: Sequence[Row], lists: Sequence[Row]) -> Chain | None:
+    main = max(stack, key=lambda row: (_is_chain(row), bool(BLOCKS.search(row.word)), row.size))
+    path = ".".join(main.path)
+    if _is_chain(main):
+        blocks = _with_feeders(_blocks(stack, main), stack, lists)
+        return Chain(path, tuple(blocks), True, main.word, main.listed)
+    if not all(member.kids and member.matrices < 2 for member in main.members):
+        return None
+    plain = _layers(main)
+    for row in stack:
+        if row is not main and len(plain) == len(row.members):
+            plain = [layer | member.names for layer, member in zip(plain, row.members, strict=True)]
+    return Chain(path, tuple(plain), False, main.word, main.listed) if len(plain) > 1 else None
+
+
+def _is_chain(row: Row) -> bool:
+    """Whether the members are blocks, or stages of blocks."""
+    members = row.members
+    if len(members) == 1:
+        # A single member repeats nothing: what comes before it tells a block from the 0 of a Sequential.
+        return members[0].matrices > 1 and members[0].first > 0 and not _is_model(members[0])
+    blocks = [member for member in members if member.matrices > 1]
+    if 2 * len(blocks) < len(members) or any(_is_model(member) for member in members):
+        return False
+    return _alike(members) or (len(blocks) == len(members) and bool(BLOCKS.search(row.word)))
+
+
+def _is_model(node: Node) -> bool:
+    """Whether a member is a whole model: it holds a chain together with an embedding."""
+    return any(leaf.module == "Embedding" for leaf in node.leaves) and _holds_blocks(node)
+
+
+def _holds_blocks(node: Node) -> bool:
+    """Whether some part of it is a list of several blocks."""
+    lists = (row for row in rows(node) if row.listed and len(row.members) > 1)
+    if any(_is_chain(row) and _alike(row.members) for row in lists):
+        return True
+    return any(_holds_blocks(kid) for kid in node.kids.values())
+
+
+def _blocks(stack: Sequence[Row], main: Row) -> list[frozenset[str]]:
+    """The blocks of a stack of lists, stage after stage, with what stands beside them."""
+    stages = [_inner(member) for member in main.members]
+    if not any(stages):  # of plain layers, if not each stage has as many, as the convolutions in a block
+        plain = [_inner(member, least=1) for member in main.members]
+        stages = plain if len({*map(len, plain)}) > 1 else stages
+    if max(map(len, stages)) < 2 or 2 * sum(map(bool, stages)) < len(stages):
+        stages = [()] * len(stages)
+    blocks: list[frozenset[str]] = []
+    between: frozenset[str] = frozenset()
+    for level, inner in enumerate(stages):
+        here = sorted((row.members[level] for row in stack), key=lambda node: node.first)
+        early = frozenset().union(*(row.members[level].names for row in stack if POSITIONS.search(row.word)))
+        order = [leaf.name for node in here for leaf in node.leaves]
+        if not inner and any(stages) and main.members[level].matrices < 2:
+            between |= {*order}  # what joins two stages goes with the next one
+            continue
+        blocks += inner or [frozenset(order)]
+        first = len(blocks) - max(1, len(inner))
+        held = frozenset().union(*inner) or frozenset(order)
+        before = frozenset(order[: next(i for i, name in enumerate(order) if name in held)])
+        before |= (early | _enters(main.members[level], held)) if inner else frozenset()
+        blocks[first] |= before | between
+        blocks[-1] |= frozenset(order) - held - before
+        between = frozenset()
+    blocks[-1] |= between
+    return blocks
+
+
+def _enters(stage: Node, held: frozenset[str]) -> frozenset[str]:
+    """The downsampling that a stage registers after its blocks though it feeds them, by its widths.
+
+    FasterNet's turns the width of the stage before into that of the blocks; Swin's, at the end of its stage,
+    turns that of the blocks into that of the next.
+    """
+    widths = {
+        extent for leaf in stage.leaves if leaf.name in held and leaf.multiplies for extent in leaf.shape
+    }
+    found: set[str] = set()
+    for name, kid in stage.kids.items():
+        weights = [leaf.shape for leaf in kid.leaves if leaf.multiplies]
+        if name.startswith("down") and len(weights) == 1 and not kid.names & held:
+            enters = weights[-1][0] in widths and weights[0][1] not in widths
+            found |= kid.names if enters else set()
+    return frozenset(found)
+
+
+def _with_feeders(
+    blocks: list[frozenset[str]], stack: Sequence[Row], lists: Sequence[Row]
+) -> list[frozenset[str]]:
+    """Blocks with the lists beside them of which each member feeds as many: HiFi-GAN's upsamplers.
+
+    Member i stands with the first of its blocks; they are known by its width, which all of them have.
+    """
+    leaves = {leaf.name: leaf for row in lists for member in row.members for leaf in member.leaves}
+    for row in lists:
+        each, over = divmod(len(blocks), len(row.members))
+        taken = any(row is one for one in stack)
+        if taken or over or not row.listed or each < 2 or len(row.members) < 2 or _is_chain(row):
+            continue
+        outs = [{leaf.shape for leaf in member.leaves if len(leaf.shape) == 1} for member in row.members]
+        groups = [blocks[i * each : (i + 1) * each] for i in range(len(outs))]
+        fits = (
+            out & {leaves[n].shape for n in one}
+            for out, group in zip(outs, groups, strict=True)
+            for one in group
+        )
+        if len(set(map(frozenset, outs))) > 1 and all(fits):
+            for i, member in enumerate(row.members):
+                blocks[i * each] |= member.names
+    return blocks
+
+
+def _inner(member: Node, least: int = 2) -> tuple[frozenset[str], ...]:
+    """The blocks of a stage, which is a list that holds most of it; none for what is itself a block."""
+    for row in _deep(member):
+        held = sum(len(one.leaves) for one in row.members)
+        named = row.path == member.path or BLOCKS.search(row.word)
+        whole = all(one.matrices >= least for one in row.members)
+        alike = len(row.members) == 1 or _alike(row.members)
+        if named and whole and alike and 2 * held >= len(member.leaves):
+            return tuple(one.names for one in row.members)
+    return ()
+
+
+def _deep(node: Node) -> list[Row]:
+    """The lists in a node, and those inside a part that is most of it."""
+    found = [row for row in rows(node) if row.listed or len(row.members) == len(node.kids)]
+    for kid in node.kids.values():
+        if not kid.is_list and 2 * len(kid.leaves) >= len(node.leaves) and kid.kids:
+            found += _deep(kid)
     return found
+
+
+def _layers(row: Row) -> list[frozenset[str]]:
+    """The layers of a plain stack: what multiplies begins one, norms and activations go with it."""
+    layers: list[frozenset[str]] = []
+    for member in row.members:
+        if member.matrices or not layers:
+            layers.append(member.names)
+        else:
+            layers[-1] |= member.names
+    return layers if any(member.matrices for member in row.members) else []
+
+
+def _alike(members: Sequence[Node]) -> bool:
+    """Whether most members have another one like them."""
+    kinds: dict[frozenset[tuple[str, ...]], list[Node]] = {}
+    for member in members:
+        kinds.setdefault(member.below, []).append(member)
+    paired = sum(
+        len(same)
+        for kind, same in kinds.items()
+        if len(same) > 1 or any(_like(same[0], other[0]) for name, other in kinds.items() if name != kind)
+    )
+    return 2 * paired > len(members)
+
+
+def _like(one: Node, other: Node) -> bool:
+    return len(one.below & other.below) > ALIKE * min(len(one.below), len(other.below))

@@ -1,90 +1,119 @@
-"""The ladder: how deep every parameter lies, with the reason, and what a rung's rate is.
+"""The ladder: how deep every parameter lies, with the reason.
 
-From the bottom up the rungs are `embeddings` (0), `layer.0` … `layer.<L-1>` (1 … L), `top` (L + 1: final
-norm, pooler) and `head` (L + 2: what lies outside the backbone). `chain` finds the blocks, `place` says where
-the rest stands; what they cannot tell is refused here, with the line that tells it.
+A tower is one chain of blocks with what feeds it and what it ends in: most models are one; an encoder–decoder
+or a vision–language model has several, each with a ladder of its own. From the bottom up the rungs of a tower
+are `embeddings` (0), `layer.0` … `layer.<L-1>` (1 … L) and `top` (L + 1: final norm, pooler). Outside lie
+`joint` (what joins several towers) and `head`. `chain` finds the blocks, `tower` parts them, `place` and
+`beside` say where the rest stands; what they cannot tell is refused here, with the line that tells it.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from etude.errors import PlanError
-from etude.model.chain import Chain, find
+from etude.model.beside import beside
 from etude.model.leaf import Leaf
-from etude.model.place import place, unit
+from etude.model.order import by_order
+from etude.model.place import place
+from etude.model.tower import Tower, parted, towers
+from etude.model.tree import Steps, paths
+from etude.model.unit import largest, passed
+
+OUTSIDE = ("joint", "head")
 
 
 class Placement(NamedTuple):
-    """Where a tensor stands and why. `names` are all its names: several where modules share it."""
+    """Where a tensor stands and why. `names` are all its names: several where modules share it.
+
+    `tower` is "" in a model of one tower, and for what lies outside several.
+    """
 
     leaf: Leaf
+    tower: str
     depth: int
     reason: str
     names: tuple[str, ...]
 
 
 class Rung(NamedTuple):
-    """The tensors of one depth."""
+    """The tensors of one depth of one tower; `height` counts from the top: head 0, top 1, last block 2."""
 
     name: str
+    tower: str
     depth: int
+    height: int
     placements: tuple[Placement, ...]
 
 
 @dataclass(frozen=True)
 class Ladder:
-    """Every tensor of a model on its rung, once; `blocks` is L, None where depth is not known nor needed."""
+    """Every tensor of a model on its rung, once.
 
-    blocks: int | None
+    `towers` has the number of blocks of each tower by its name, "" where there is only one; it is empty where
+    depth is not known nor needed.
+    """
+
+    towers: Mapping[str, int]
     placements: tuple[Placement, ...]
 
-    def name(self, depth: int) -> str:
-        """What a depth is called.
+    @property
+    def blocks(self) -> int:
+        """The number of blocks of the highest tower."""
+        return max(self.towers.values(), default=0)
 
-        >>> [Ladder(12, ()).name(depth) for depth in (0, 1, 12, 13, 14)]
+    def name(self, tower: str, depth: int) -> str:
+        """What a rung is called.
+
+        >>> [Ladder({"": 12}, ()).name("", depth) for depth in (0, 1, 12, 13, 14)]
         ['embeddings', 'layer.0', 'layer.11', 'top', 'head']
+        >>> two = Ladder({"encoder": 6, "decoder": 4}, ())
+        >>> two.name("encoder", 0), two.name("decoder", 4), two.name("", 7), two.name("", 8)
+        ('encoder.embeddings', 'decoder.layer.3', 'joint', 'head')
         """
-        if self.blocks is None:
+        if not self.towers:
             return "model"
-        ends = {0: "embeddings", self.blocks + 1: "top", self.blocks + 2: "head"}
-        return ends.get(depth, f"layer.{depth - 1}")
+        if tower not in self.towers:
+            return OUTSIDE[depth - self.blocks - 1]
+        blocks = self.towers[tower]
+        ends = {0: "embeddings", blocks + 1: "top", blocks + 2: "head"}
+        return ".".join(filter(None, (tower, ends.get(depth, f"layer.{depth - 1}"))))
 
-    def multiplier(self, depth: int, layer_decay: float = 1.0, head: float = 1.0) -> float:
-        """The rate of a rung as a ratio of the peak.
+    def known(self) -> list[tuple[str, int]]:
+        """Tower and depth of every rung there is, whether it holds parameters or not."""
+        within = [(tower, depth) for tower, blocks in self.towers.items() for depth in range(blocks + 2)]
+        outside = (2,) if "" in self.towers else (1, 2)
+        return [*within, *(("", self.blocks + up) for up in outside)]
 
-        Block l of 1 … L has `layer_decay ** (L - l)`, the embeddings are l = 0, what stands above the blocks
-        has 1 and the head has `head`. So the last block trains at the peak. This is the usual layer-wise
-        decay of BERT fine-tuning (Sun et al. 2019, arXiv 1905.05583; Zhang et al. 2020, arXiv 2006.05987).
-        Others differ by a power or two: ELECTRA's code gives the last block d² (its head has depth L + 2:
-        google-research/electra, model/optimization.py); BEiT, MAE and timm give it d (`num_layers = depth +
-        1`: timm's `param_groups_layer_decay`); ULMFiT divides by 2.6 per group (arXiv 1801.06146). To use a
-        peak of theirs, multiply it by that power.
-
-        >>> [round(Ladder(12, ()).multiplier(depth, 0.95, head=10), 3) for depth in (0, 1, 11, 12, 13, 14)]
-        [0.54, 0.569, 0.95, 1.0, 1.0, 10.0]
-        """
-        if self.blocks is None:
-            return 1.0
-        if depth > self.blocks + 1:
-            return float(head)
-        return float(layer_decay) ** max(0, self.blocks - depth)
+    def height(self, tower: str, depth: int) -> int:
+        """How far below the head a rung lies: head 0, top and joint 1, every tower's last block 2."""
+        return self.towers.get(tower, self.blocks) + 2 - depth
 
     def rungs(self) -> list[Rung]:
-        """The rungs that hold parameters, from the bottom up."""
-        at: dict[int, list[Placement]] = {}
+        """The rungs that hold parameters: tower by tower from the bottom up, then what lies outside them."""
+        at: dict[tuple[str, int], list[Placement]] = {}
         for placement in self.placements:
-            at.setdefault(placement.depth, []).append(placement)
-        return [Rung(self.name(depth), depth, tuple(at[depth])) for depth in sorted(at)]
+            at.setdefault((placement.tower, placement.depth), []).append(placement)
+        order = [*self.towers, *([] if "" in self.towers else [""])]
+        return [
+            Rung(self.name(*key), *key, self.height(*key), tuple(at[key]))
+            for key in sorted(at, key=lambda key: (order.index(key[0]), key[1]))
+        ]
 
 
-def ladder(leaves: Sequence[Leaf], depths: Mapping[str, int | str] | None = None) -> Ladder:
+def ladder(
+    leaves: Sequence[Leaf],
+    depths: Mapping[str, int | str] | None = None,
+    order: Callable[[], Sequence[str]] | None = None,
+) -> Ladder:
     """Place every tensor, trainable or not: freezing one never moves another.
 
     `depths` places tensors by the user's word: owner's name to depth, or to the name of a rung. A tensor with
-    several names stands at the lowest of their depths. Raises `PlanError`, with what to write, for a model
-    without one chain of blocks and for trainable parameters that nothing places.
+    several names stands at the lowest of their depths. What names and kinds leave in doubt is told by the
+    order of execution, if `order` gives it: the names of parameters as a forward pass uses them. Raises
+    `PlanError`, with what to write, for a model without blocks and for trainable parameters that nothing
+    places.
 
     >>> blocks = [f"h.{i}.{part}.weight" for i in range(2) for part in ("attn", "mlp")]
     >>> leaves = [Leaf(name, (4, 4)) for name in ("wte.weight", *blocks, "ln_f.weight")]
@@ -97,37 +126,70 @@ def ladder(leaves: Sequence[Leaf], depths: Mapping[str, int | str] | None = None
     3 top - above the blocks by its name, ln_f
     """
     depths = depths or {}
-    free = [leaf for leaf in leaves if leaf.owner not in depths]
-    chains = [chain for chain in find(leaves) if any(chain.block(leaf.name) for leaf in free)]
-    if len(chains) > 1:
-        raise PlanError(_several(chains))
+    steps = paths(leaves)
+    found_towers = [tower for tower in towers(leaves) if _asked(tower, leaves, depths)]
+    if len(found_towers) == 1:
+        found_towers = [found_towers[0]._replace(name="", scope=())]
     numbers = [depth for depth in depths.values() if isinstance(depth, int)]
-    blocks = len(chains[0].blocks) if chains else max(numbers, default=0)
-    found = place(leaves, chains[0]) if chains else {}
+    counts = {tower.name: len(tower.chain.blocks) for tower in found_towers} or {"": max(numbers, default=0)}
+    known = _placed(leaves, steps, found_towers)
     names = _names(leaves)
+    shape = Ladder(counts, ())
     placed, lost = [], []
+    sure = depths.keys() | {leaf.owner for leaf in leaves if leaf.name in known}
+    if order and any(leaf.trainable and leaf.owner not in sure for leaf in leaves):
+        known |= by_order(leaves, steps, found_towers, known, order())
     for leaf in leaves:
         if leaf.tied_to is not None:
             continue
-        known = [(*found[name], name) for name in names[leaf.name] if name in found]
+        places = [(*known[name], name) for name in names[leaf.name] if name in known]
         if leaf.name in depths:
-            depth, reason = _depth(depths[leaf.name], blocks), "by your word"
-        elif known:
-            depth, reason = _lowest(known, blocks)
-        else:
-            lost += [leaf] if leaf.trainable else []
-            continue
-        placed.append(Placement(leaf, depth, reason, names[leaf.name]))
+            tower, depth = _said(depths[leaf.name], shape, {place[0] for place in places})
+            placed.append(Placement(leaf, tower, depth, "by your word", names[leaf.name]))
+        elif places:
+            placed.append(Placement(leaf, *_lowest(places, shape), names[leaf.name]))
+        elif len(found_towers) > 1 and len(leaf.shape) < 2:
+            placed.append(Placement(leaf, "", shape.blocks + 1, "a vector beside blocks", names[leaf.name]))
+        elif leaf.trainable:
+            lost.append(leaf)
     if lost:
-        raise PlanError(_unplaced(lost, chains))
-    return Ladder(blocks, tuple(placed))
+        raise PlanError(_unplaced(lost, found_towers, steps))
+    return Ladder(counts, tuple(placed))
+
+
+def _asked(tower: Tower, leaves: Sequence[Leaf], depths: Mapping[str, int | str]) -> bool:
+    """Whether a tower is to be known: not if the user has placed all of it, nor if it is another's twin.
+
+    The decoder of DiffusionGemma is its encoder, block for block.
+    """
+    own = tower.chain.numbers
+    return any(leaf.owner in own and leaf.owner not in depths for leaf in leaves if leaf.name in own)
+
+
+def _placed(
+    leaves: Sequence[Leaf], steps: Mapping[str, Steps], found: Sequence[Tower]
+) -> dict[str, tuple[str, int, str]]:
+    """Tower, depth and reason by name, for all that is certain."""
+    known: dict[str, tuple[str, int, str]] = {}
+    alone = len(found) == 1
+    highest = max((len(tower.chain.blocks) for tower in found), default=0)
+    held, rest = parted(leaves, steps, found)
+    for tower in found:
+        blocks = len(tower.chain.blocks)
+        for name, (depth, reason) in place(held[tower.name], steps, tower, alone).items():
+            head = depth > blocks + 1 and not alone
+            known[name] = ("", highest + 2, reason) if head else (tower.name, depth, reason)
+    if found and rest:
+        inside = [leaf for leaf in leaves if leaf.name in known]
+        known |= beside(rest, inside, steps, found, known)
+    return known
 
 
 def level(leaves: Sequence[Leaf]) -> Ladder:
     """One rung for all parameters: enough for a plan that asks nothing of depth."""
     names = _names(leaves)
     owners = [leaf for leaf in leaves if leaf.tied_to is None]
-    return Ladder(None, tuple(Placement(leaf, 0, "depth unknown", names[leaf.name]) for leaf in owners))
+    return Ladder({}, tuple(Placement(leaf, "", 0, "depth unknown", names[leaf.name]) for leaf in owners))
 
 
 def _names(leaves: Sequence[Leaf]) -> dict[str, tuple[str, ...]]:
@@ -137,46 +199,42 @@ def _names(leaves: Sequence[Leaf]) -> dict[str, tuple[str, ...]]:
     return names
 
 
-def _lowest(known: Sequence[tuple[int, str, str]], blocks: int) -> tuple[int, str]:
-    depth, reason, at = min(known, key=lambda place: place[0])
-    rung = Ladder(blocks, ()).name
-    if others := [f"{name} ({rung(other)})" for other, _, name in known if name != at]:
+def _lowest(places: Sequence[tuple[str, int, str, str]], shape: Ladder) -> tuple[str, int, str]:
+    tower, depth, reason, at = min(places, key=lambda place: place[1])
+    others = [f"{name} ({shape.name(of, up)})" for of, up, _, name in places if name != at]
+    if others:
         reason = f"{reason}; tied to {', '.join(others)}, and the lowest counts"
-    return depth, reason
+    return tower, depth, reason
 
 
-def _depth(depth: int | str, blocks: int) -> int:
-    known = {Ladder(blocks, ()).name(number): number for number in range(blocks + 3)}
-    if isinstance(depth, str) and depth in known:
-        return known[depth]
-    if isinstance(depth, int) and not isinstance(depth, bool) and 0 <= depth < len(known):
-        return depth
-    raise PlanError(
-        f"depth={depth!r} is no rung of this model: write one of {', '.join(known)}, or 0 to {len(known) - 1}"
-    )
+def _said(word: int | str, shape: Ladder, around: Set[str]) -> tuple[str, int]:
+    """The rung that a user names; a number is a depth in the tower that holds the parameter."""
+    rungs = {shape.name(*rung): rung for rung in shape.known()}
+    if isinstance(word, str) and word in rungs:
+        return rungs[word]
+    if isinstance(word, int) and not isinstance(word, bool):
+        within = [*(around & {*shape.towers} or shape.towers)]
+        if len(within) == 1 and (within[0], word) in rungs.values():
+            return within[0], word
+    numbers = f", or 0 to {len(rungs) - 1}" if "" in shape.towers else ""
+    raise PlanError(f"depth={word!r} is no rung of this model: write one of {', '.join(rungs)}{numbers}")
 
 
-def _several(chains: Sequence[Chain]) -> str:
-    listed = " and ".join(f"{chain.path} ({len(chain.blocks)} blocks)" for chain in chains)
-    one = re.escape(chains[0].path.rpartition(".")[0] or chains[0].path)
-    return (
-        f"{len(chains)} chains of blocks stand beside each other, {listed}, and nothing says which is below. "
-        f"Leave out layer_decay and head, or place all but one by hand: "
-        f'groups=[("^{one}", {{"depth": "embeddings"}})]'
-    )
-
-
-def _unplaced(lost: Sequence[Leaf], chains: Sequence[Chain]) -> str:
+def _unplaced(lost: Sequence[Leaf], found: Sequence[Tower], steps: Mapping[str, Steps]) -> str:
     more = f" and {len(lost) - 12} more" if len(lost) > 12 else ""
     listed = ", ".join(leaf.name for leaf in lost[:12]) + more
-    if not chains:
+    if not found:
         one = re.escape(lost[0].name.rpartition(".")[0])
         return (
             f"this model has no chain of repeated blocks, so {len(lost)} parameters have no depth: {listed}. "
             f'Leave out layer_decay and head, or say every depth: groups=[("^{one}", {{"depth": 0}}), …]'
         )
-    one = re.escape(unit(lost[0].name, chains[0].path))
+    through = passed(steps[name] for tower in found for name in tower.chain.numbers)
+    one = re.escape(".".join(largest(steps[lost[0].name], through)))
+    names = [f"{tower.name}." if tower.name else "" for tower in found]
+    blocks = " and ".join(tower.chain.path for tower in found)
     return (
-        f"nothing says whether {len(lost)} parameters stand below or above the blocks in {chains[0].path}: "
-        f'{listed}. Say it: groups=[("^{one}", {{"depth": "embeddings"}})], or "top", or "head"'
+        f"nothing says whether {len(lost)} parameters stand below or above the blocks in {blocks}: "
+        f'{listed}. Say it: groups=[("^{one}", {{"depth": "{names[0]}embeddings"}})], or '
+        f'"{names[0]}top", or "head"'
     )

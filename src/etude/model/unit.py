@@ -1,0 +1,76 @@
+"""Units: the largest parts of a model that hold nothing of a chain; all of a unit stands on one rung."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from etude.model.leaf import Leaf
+from etude.model.tree import Steps
+
+# How models name what stands above their blocks, wherever they register it: OPT's `final_layer_norm` and
+# nomic-bert's `pooler` come before the blocks.
+ABOVE = {"final", "last", "after", "post", "out", "output", "pool", "pooler", "pooling", "head", "f"}
+
+# How they name what feeds their blocks, where they register it after them: LayoutLMv3's `rel_pos_bias`.
+BELOW = {"pos", "position", "positions", "positional", "rel", "relative", "patch", "token", "tokens", "stem"}
+BELOW |= {"input", "inputs", "in", "subsampling", "cls", "register", "mask", "bos", "latents"}
+BELOW |= {"ple", "perlayer", "recycle", "duration"}
+
+# How they name what leads from one tower to the next, tables of positions included.
+JOINS = {"projector", "connector", "merger", "adapter", "resampler"}
+
+# How they name what makes predictions.
+HEAD = {"head", "heads", "classifier", "classification", "score", "scores", "cls", "lm", "logits", "outputs"}
+HEAD |= {"predictions", "predictor", "prediction", "discriminator"}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a model, the steps to it and its parameters; `single` for one parameter of a larger part."""
+
+    steps: Steps
+    members: tuple[Leaf, ...]
+    single: bool
+
+    @property
+    def norm(self) -> bool:
+        """Whether it does nothing but normalise."""
+        return all(leaf.module == "Norm" for leaf in self.members)
+
+    @property
+    def tables(self) -> bool:
+        """Whether it holds a table of embeddings."""
+        return any(_table(leaf) for leaf in self.members)
+
+    @property
+    def only_tables(self) -> bool:
+        """Whether it is nothing but tables of embeddings."""
+        return all(_table(leaf) for leaf in self.members)
+
+    def __str__(self) -> str:
+        return ".".join(self.steps)
+
+
+def _table(leaf: Leaf) -> bool:
+    return leaf.module == "Embedding" and len(leaf.shape) > 1
+
+
+def units(leaves: Iterable[Leaf], steps: Mapping[str, Steps], through: Collection[Steps]) -> list[Unit]:
+    """The units of some parameters, in order of registration; `through` holds the ways to the blocks."""
+    members: dict[Steps, list[Leaf]] = {}
+    for leaf in leaves:
+        members.setdefault(largest(steps[leaf.name], through), []).append(leaf)
+    return [Unit(name, tuple(held), steps[held[0].name] == name) for name, held in members.items()]
+
+
+def largest(steps: Steps, through: Collection[Steps]) -> Steps:
+    """The largest part of the model that holds a parameter and nothing of a chain.
+
+    >>> largest(("bert", "embeddings", "norm", "bias"), {(), ("bert",), ("bert", "encoder")})
+    ('bert', 'embeddings')
+    """
+    return next((steps[:n] for n in range(1, len(steps)) if steps[:n] not in through), steps)
+
+
+def passed(paths: Iterable[Steps]) -> frozenset[Steps]:
+    """Every part of the model that lies on one of the ways."""
+    return frozenset(steps[:n] for steps in paths for n in range(len(steps)))
