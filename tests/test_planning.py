@@ -190,10 +190,8 @@ def test_deberta_v3_relative_embeddings_and_their_norm_are_embeddings():
     } < bottom
 
 
-def test_deberta_convolution_beside_the_layers_is_refused_until_it_is_settled():
+def test_a_depth_by_hand_moves_what_stands_beside_the_layers():
     model = tiny("base", "deberta-v2", conv_kernel_size=3)
-    with pytest.raises(PlanError, match=r"encoder\.conv\.conv\.weight"):
-        plan(model, 1e-3, layer_decay=0.5)
     (first, *_) = plan(
         model, 1e-3, layer_decay=0.5, groups=[(r"^encoder\.conv", {"depth": "layer.0"})]
     ).groups[1:]
@@ -210,16 +208,32 @@ def test_t5_encoder_with_its_tables():
     assert depth["encoder.final_layer_norm.weight"] == 4
 
 
-def test_two_towers_are_refused_only_where_depth_matters():
+def test_two_towers_have_a_ladder_each():
     model = tiny("seq", "t5", num_decoder_layers=2)
-    with pytest.raises(
-        PlanError, match=r"encoder\.block \(3 blocks\) and transformer\.decoder\.block \(2 blocks\)"
-    ):
-        plan(model, 1e-3, layer_decay=0.9)
     (all_of_it,) = plan(model, 1e-3).groups
     assert all_of_it.name == "all"
-    settled = plan(model, 1e-3, layer_decay=0.5, head=3, groups=[(r"^transformer\.encoder", {"depth": 0})])
-    assert [group.name for group in settled.groups] == ["embeddings", "layer.0", "layer.1..top", "head"]
+    settled = plan(model, 1e-3, layer_decay=0.5, head=3)
+    assert {group.name: group.scale["lr"] for group in settled.groups} == {
+        "encoder.embeddings": 0.125, "encoder.layer.0": 0.25, "encoder.layer.1+decoder.layer.0": 0.5,
+        "encoder.layer.2..top+decoder.layer.1..top": 1, "head": 3,
+    }  # fmt: skip
+    apart = plan(model, 1e-3, layer_decay={"encoder": 0.5, "decoder": 0.25}, freeze="encoder.layer.1")
+    assert {group.name: group.scale["lr"] for group in apart.groups} == {
+        "encoder.embeddings..layer.1.frozen": 0, "encoder.layer.2..top+decoder.layer.1..top+head": 1,
+        "decoder.layer.0": 0.25,
+    }  # fmt: skip
+
+
+def test_a_layers_number_in_both_towers_is_refused_with_the_lines_to_write():
+    model = tiny("seq", "t5", num_decoder_layers=2)
+    with pytest.raises(PlanError, match=r"hits encoder\.layer\.0 .* and decoder\.layer\.0") as caught:
+        plan(model, 1e-3, groups=[(r"block\.0\.", {"lr_scale": 0.5})])
+    lines = re.findall(r'\(r"(.*?)", …\)', str(caught.value))
+    assert lines == [r"^transformer\.encoder\..*block\.0\.", r"^transformer\.decoder\..*block\.0\."]
+    settled = plan(model, 1e-3, groups=[(line, {"lr_scale": 0.5}) for line in lines[:1]])
+    assert "encoder.layer.0.x0.5" in {group.name for group in settled.groups}
+    with pytest.raises(PlanError, match=r"hits encoder\.layer\.0 .* and decoder\.layer\.0"):
+        plan(model, 1e-3, groups=[(r"block\.0\.", {"depth": "head"})])
 
 
 def test_albert_says_that_its_layers_share_one_block():
@@ -430,13 +444,21 @@ def test_models_that_are_none_are_refused():
 
 
 def test_a_plain_model_needs_no_ladder_until_depth_is_asked_for():
-    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    model = nn.ModuleDict({"low": nn.Linear(3, 4), "high": nn.Linear(4, 2)})
     assert [group.name for group in plan(model, 1e-3, weight_decay=0.1).groups] == ["all", "all.no_decay"]
-    (rest, last) = plan(model, 1e-3, groups=[(r"^2\.", {"lr_scale": 10})]).groups
-    assert (rest.name, last.name, last.params) == ("model", "model.x10", ("2.weight", "2.bias"))
-    with pytest.raises(PlanError, match=r"no chain of repeated blocks.*0\.weight"):
-        plan(model, 1e-3, layer_decay=0.5)
-    by_hand = [(r"^0\.", {"depth": 1}), (r"^2\.", {"depth": "head"})]
+    (rest, last) = plan(model, 1e-3, groups=[("high", {"lr_scale": 10})]).groups
+    assert (rest.name, last.name, last.params) == ("model", "model.x10", ("high.weight", "high.bias"))
+    assert [group.name for group in plan(model, 1e-3, freeze="low").groups] == ["model", "model.frozen"]
+    for asked in (
+        {"layer_decay": 0.5},
+        {"head": 2},
+        {"embeddings": 0.1},
+        {"freeze": "embeddings"},
+        {"freeze": 1},
+    ):
+        with pytest.raises(PlanError, match=r"no chain of repeated blocks.*low\.weight"):
+            plan(model, 1e-3, **asked)
+    by_hand = [("low", {"depth": 1}), ("high", {"depth": "head"})]
     assert [group.name for group in plan(model, 1e-3, head=5, groups=by_hand).groups] == ["layer.0", "head"]
 
 

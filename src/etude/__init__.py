@@ -66,7 +66,13 @@ if TYPE_CHECKING:
     from etude.core.shapes import wave as wave
     from etude.core.text import parse as parse
     from etude.errors import EtudeError as EtudeError
+    from etude.model.freezeout import freezeout as freezeout
+    from etude.model.gates import stage as stage
+    from etude.model.gates import stages as stages
+    from etude.model.unfreezing import lp_ft as lp_ft
+    from etude.model.unfreezing import unfreeze as unfreeze
     from etude.planning import plan as plan
+    from etude.torch.verify import verify as verify
     from etude.train.finetuning import finetune as finetune
     from etude.trainer.attach import attach as attach
 
@@ -131,10 +137,14 @@ _HOME = {
     "etude.core.edit": ("Scale", "Stretch", "Advance", "Redraw", "Stop", "Rollback"),
     "etude.control.driver": ("Driver",),
     "etude.control.early_stop": ("early_stop",),
+    "etude.model.gates": ("stage", "stages"),
+    "etude.model.unfreezing": ("unfreeze", "lp_ft"),
+    "etude.model.freezeout": ("freezeout",),
     "etude.planning": ("plan",),
     "etude.train.finetuning": ("finetune",),
     "etude.trainer.attach": ("attach",),
     "etude.errors": ("EtudeError",),
+    "etude.torch.verify": ("verify",),
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names}
 # Rooms that are reached as attributes, as in `etude.torch.sink(optimizer)`.

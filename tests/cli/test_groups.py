@@ -92,13 +92,55 @@ def test_the_packaged_model_is_found(etude):
     assert "11\u202f917\u202f824" in out
 
 
+def test_keys_of_a_recipe_say_the_rest(etude, bert, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    keys = [
+        "convention=beit",
+        "freeze=layer.0",
+        "stages=lp_ft(0.2)",
+        "groups=[{match: pooler, lr_scale: 0.3}]",
+    ]
+    code, out, _ = etude("groups", bert, *keys, "--layer-decay", "0.5", "--weight-decay", "0.05")
+    assert code == 0
+    assert "beit, layer_decay = 0.5" in out
+    assert numbers(out) == {
+        "layer.1": (0.25, "2.50e-05"), "layer.2": (0.5, "5.00e-05"), "top": (0.3, "3.00e-05"),
+        "head": (1, "1.00e-04"),
+    }  # fmt: skip
+    still = re.findall(r"(\S+) +embeddings\.\.layer\.0\.frozen .* 0 +0 +0 +frozen\(\)", out)
+    assert still == ["embeddings", "layer.0"]
+    assert out.count("frozen(0.2) >> hold(start=1)") == 6
+
+
+def test_two_towers_stand_one_above_the_other(etude, tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    transformers.T5Config(
+        vocab_size=64, d_model=16, d_ff=32, d_kv=8, num_heads=2, num_layers=3, num_decoder_layers=2
+    ).save_pretrained(tmp_path)
+    file = tmp_path / "rates.svg"
+    code, out, _ = etude("groups", str(tmp_path), "--layer-decay", "0.5", "--png", str(file))
+    assert code == 0
+    layers = re.findall(r"^ +\d +(\S+)", out, re.MULTILINE)
+    assert layers == [
+        *(f"encoder.{rung}" for rung in ("embeddings", "layer.0", "layer.1", "layer.2", "top")),
+        *(f"decoder.{rung}" for rung in ("layer.0", "layer.1", "top")),
+        "head",
+    ]
+    drawn = re.findall(r"<!-- (\S*(?:layer|embeddings|top|head)\S*) -->", file.read_text())
+    assert drawn == layers
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["./nowhere"], "there is no such folder"),
         (["package:nowhere"], "'nowhere' is not installed"),
-        (["BERT", "--layer-decay", "2"], "no ratio between two layers"),
-        (["BERT", "--head", "0"], "head=0"),
+        (["BERT", "--layer-decay", "2"], "layer_decay must be less than or equal to 1, got 2.0"),
+        (["BERT", "--head", "0"], "head must be greater than 0, got 0.0"),
+        (["BERT", "head=2", "--head", "3"], "head is said twice: as key=value, and as an option"),
+        (["BERT", "epochs=3"], "epochs does not change the groups; known: convention, embeddings, freeze"),
+        (["BERT", "freez=layer.1"], "unknown key 'freez'; did you mean 'freeze'?"),
+        (["BERT", "freeze=layer.7"], "freeze='layer.7' is no rung: write embeddings, layer.0 … head"),
         (["BERT", "--lr", "fast"], "fast"),
         (["BERT", "--png", "x.txt"], ".png"),
     ],

@@ -71,8 +71,10 @@ def test_what_is_refused(make, says):
 
 
 def test_a_gate_that_does_not_fit_the_run_is_refused_when_the_run_is_known():
-    with pytest.raises(ScheduleError, match="too short"):
+    with pytest.raises(PlanError, match=r"gate of group 'a' does not fit the run.*too short"):
         Plan({"lr": 1}, [Group("a", gate="frozen(0.5) >> warmup(0.1)")]).over(100)
+    with pytest.raises(PlanError, match="group 'a' would thaw when the run is over"):
+        Plan({"lr": 1}, [Group("a", gate="frozen(100) >> hold(start=1)")]).over(100)
 
 
 def test_groups_are_plain_data():

@@ -35,7 +35,11 @@ def test_absolute_values_are_divided_by_the_peaks():
         ([("pooler", {"lr_scale": float("nan")})], "finite"),
         ([("pooler", {"lr_scale": True})], "takes a number"),
         ([("pooler", {"lr": "1e-5"})], "takes a number"),
-        ([("pooler", {"lr_scale": 0})], "freezes nothing"),
+        ([("pooler", {"lr_scale": 0})], 'freezes nothing; write ."freeze": True'),
+        ([("pooler", {"freeze": 1})], "freeze is True or False, got 1"),
+        ([("pooler", {"freeze": True, "gate": "hold()"})], "freeze and gate both say when it trains"),
+        ([(3, {"lr_scale": 0.5})], "takes pairs"),
+        ([(len, {"lr_scal": 0.5})], "groups, the function len: unknown setting 'lr_scal'"),
         ([("pooler", {"weight_decay": 0.1})], "give the plan one"),
         ([("pooler", {"gate": 0.5})], "gate takes a path"),
         ([("pooler", {"gate": "0.5 * linear()"})], "its rate goes in lr or lr_scale"),
@@ -64,6 +68,21 @@ def test_the_first_match_wins():
 
 def test_a_tensor_is_hit_under_any_of_its_names():
     assert list(matches(LEAVES, named("^lm_head"))) == ["wte.weight"]
+
+
+def test_a_function_is_asked_once_for_each_tensor_so_that_its_negation_hits_the_others():
+    def matrix(leaf: Leaf) -> bool:
+        return leaf.name != "lm_head.weight" and len(leaf.shape) == 2
+
+    first, second = Override(matrix, lr=1), Override(lambda leaf: not matrix(leaf), lr=2)
+    found = matches(LEAVES, [first, second])
+    assert {name: entry.lr for name, entry in found.items()} == {"wte.weight": 1, "norm.weight": 2}
+    with pytest.raises(PlanError, match="the function matrix: patterns before it match all"):
+        matches(LEAVES, [Override("weight"), first])
+    with pytest.raises(
+        PlanError, match=r"the function .* matches no parameter; the model's first is wte\.weight"
+    ):
+        matches(LEAVES, [Override(lambda leaf: False)])
 
 
 def test_patterns_without_effect_are_refused():

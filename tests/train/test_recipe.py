@@ -1,5 +1,6 @@
 """Recipes: numbers are numbers everywhere, nothing is guessed, and what is written reads back equal."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -233,6 +234,7 @@ TRICKY += ["- a", "!x", "*a", "&a", "%", "@", "`", "'", '"', "''", "[", "{", "\\
 LETTERS = "".join(map(chr, range(32, 127))) + "éü…😀\u2028\u00a0\\$"
 TEXT = st.sampled_from(TRICKY) | st.text(LETTERS, max_size=20)
 TEXT = TEXT.map(str.strip).filter(lambda text: text and text.isprintable())
+NAME = TEXT.map(re.escape).filter(lambda text: not text.isdecimal())  # a regular expression
 RATE = st.floats(1e-8, 0.1)
 PATHS = ["hold()", 'warmup("6%") >> linear()', "warmup(5) >> (hold() >> sqrt(0.2))"]
 RECIPES = st.fixed_dictionaries(
@@ -242,7 +244,13 @@ RECIPES = st.fixed_dictionaries(
         "name": TEXT,
         "metric": st.none() | TEXT,
         "lr": RATE,
-        "layer_decay": st.floats(1e-300, 1),
+        "layer_decay": st.floats(1e-300, 1) | st.lists(RATE, min_size=1) | st.dictionaries(TEXT, RATE),
+        "embeddings": st.none() | RATE,
+        "min_scale": st.just(0.0) | st.floats(0, 1e-9),
+        "no_decay": st.lists(st.sampled_from(["bias", "norm", "vector", "embedding"])),
+        "freeze": st.none() | st.integers(0, 40) | st.lists(NAME) | st.dictionaries(NAME, st.integers(0, 40)),
+        "new": st.lists(TEXT),
+        "groups": st.lists(st.fixed_dictionaries({"match": NAME, "lr_scale": RATE, "freeze": st.booleans()})),
         "clip": st.none() | st.floats(1e-300, 1e300),
         "schedule": st.sampled_from(PATHS),
         "weight_decay": RATE | st.just("0.1 * linear()"),

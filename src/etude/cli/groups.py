@@ -1,18 +1,28 @@
 """`etude groups`: how deep every layer of a model lies, and what rate it gets."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from etude.errors import MissingExtra, ModelError
+from etude.errors import MissingExtra, ModelError, RecipeError
 
 if TYPE_CHECKING:
     from etude.model.groups import Layout
+    from etude.train.recipe import Recipe
 
 
 def groups(
     model: Annotated[str, typer.Argument(help="A Hugging Face id, a local folder, or package:NAME.")],
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE …]",
+            help="As in a recipe: lr, layer_decay, convention, head, embeddings, min_scale, weight_decay, "
+            "no_decay, freeze, stages, new, groups.",
+        ),
+    ] = None,
     lr: Annotated[str | None, typer.Option(help="Peak rate of the top layer, or a whole schedule.")] = None,
     layer_decay: Annotated[
         list[float] | None,
@@ -33,31 +43,48 @@ def groups(
     from etude.core.path import as_schedule
     from etude.planning import layout
     from etude.report.terminal import group_table
-    from etude.train.recipe import Recipe
 
-    usual = Recipe()
-    peak = as_schedule(usual.lr if lr is None else lr).peak
-    decay = as_schedule(usual.weight_decay if weight_decay is None else weight_decay)
+    options = {"lr": lr, "head": head, "weight_decay": weight_decay}
+    said = {key: value for key, value in options.items() if value is not None}
     outline = skeleton(model)
     tables = {}
-    for factor in layer_decay or [usual.layer_decay]:
-        ratio = usual.head if head is None else head
-        settled = layout(outline, peak, layer_decay=factor, head=ratio, weight_decay=decay)
-        tables[f"layer_decay = {factor:g}"] = rows(settled, peak, decay.peak)
+    for factor in layer_decay or [None]:
+        recipe = _recipe(keys or (), said if factor is None else {**said, "layer_decay": factor})
+        peak, decay = as_schedule(recipe.lr).peak, as_schedule(recipe.weight_decay).peak
+        settled = layout(outline, peak, **recipe.plan_options)
+        tables[_title(recipe)] = rows(settled, peak, decay)
     console = Console()
     for title, table in tables.items():
-        console.print(group_table(table, title))
+        console.print(group_table(table, title, _width(table, console.width)))
     if png is not None:
         from etude.cli.show import save
         from etude.report.figures import layer_rates
 
-        save(
-            layer_rates(
-                {title: [row for row in table if row["lr"] is not None] for title, table in tables.items()}
-            ),
-            png,
-        )
+        save(layer_rates({title: _drawn(table) for title, table in tables.items()}), png)
         console.print(f"wrote {png}", soft_wrap=True, highlight=False)
+
+
+def _recipe(keys: Iterable[str], options: Mapping[str, Any]) -> "Recipe":
+    """A recipe that says nothing but rates; raises `RecipeError` for other keys and for a key said twice."""
+    from etude.planning import Options
+    from etude.train.recipe import FIELDS, read
+    from etude.train.settings import from_texts
+
+    given = from_texts(keys)
+    if twice := given.keys() & options.keys():
+        raise RecipeError(f"{', '.join(sorted(twice))} is said twice: as key=value, and as an option")
+    recipe, renamed = read(overrides={**given, **options})
+    known = {"lr", "schedule", *Options.__annotations__} & FIELDS.keys()
+    native = {one.old: one.native for one in renamed}
+    if other := [key for key in given if native.get(key, key) not in known]:
+        raise RecipeError(f"{other[0]} does not change the groups; known: {', '.join(sorted(known))}")
+    return recipe
+
+
+def _title(recipe: "Recipe") -> str:
+    decay = recipe.layer_decay
+    said = f"layer_decay = {decay:g}" if isinstance(decay, float) else decay and f"layer_decay = {decay}"
+    return ", ".join(filter(None, ("" if recipe.convention == "bert" else recipe.convention, said)))
 
 
 def rows(settled: "Layout", peak: float, decay: float) -> list[dict[str, Any]]:
@@ -72,10 +99,23 @@ def rows(settled: "Layout", peak: float, decay: float) -> list[dict[str, Any]]:
             "scale": row.setting.lr if row.setting else None,
             "lr": peak * row.setting.lr if row.setting else None,
             "weight_decay": decay * row.setting.weight_decay if row.setting else None,
+            "gate": str(row.setting.gate) if row.setting and row.setting.gate else None,
             "reason": _reason(row.reasons),
         }
         for row in settled.rows()
     ]
+
+
+def _width(table: list[dict[str, Any]], width: int) -> int:
+    """The terminal's width, or less where the names of groups would leave no room for the reasons."""
+    longest = max(len(row["layer"]) for row in table) + max(len(row["group"]) for row in table)
+    return width if longest + 95 <= width else 80
+
+
+def _drawn(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows that have a rate, one tower above the other."""
+    layers = list(dict.fromkeys(row["layer"] for row in table))
+    return [{**row, "depth": layers.index(row["layer"])} for row in table if row["lr"] is not None]
 
 
 def _reason(reasons: tuple[str, ...]) -> str:

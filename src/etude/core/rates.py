@@ -10,8 +10,10 @@ from etude.core.edit import Edit, Rollback, edit_from_json
 from etude.core.length import Span
 from etude.core.line import Line, line
 from etude.core.passage import Passage, Share, standing
+from etude.core.path import Path
 from etude.core.plan import Group, Plan
-from etude.errors import ScheduleError
+from etude.core.shapes import SHAPES
+from etude.errors import PlanError, ScheduleError
 
 
 class Regime(NamedTuple):
@@ -45,10 +47,10 @@ class Rates:
 
     def _first(self) -> Regime:
         curves = {hyper: curve(schedule, self.span) for hyper, schedule in self.plan.hypers.items()}
-        drawn = {
-            group.gate: None if group.gate is None else line(group.gate, self.span)
-            for group in self.plan.groups
-        }
+        drawn: dict[Path | None, Line | None] = {None: None}
+        for group in self.plan.groups:
+            if group.gate is not None and group.gate not in drawn:
+                drawn[group.gate] = _gate(group.name, group.gate, self.span)
         gates = tuple(drawn[group.gate] for group in self.plan.groups)
         for hyper, one in curves.items():
             for index, path in enumerate(one.lines):
@@ -208,6 +210,19 @@ class Rates:
             "groups": [group.as_json() for group in self.plan.groups],
             "edits": [one.as_json() for one in self.edits],
         }
+
+
+def _gate(name: str, gate: Path, run: Span) -> Line:
+    """The line of a group's gate; raises `PlanError` if it does not fit the run."""
+    fewer = "shorten the stages that make it, or take fewer, as in unfreeze(…, stages=4)"
+    try:
+        found = line(gate, run)
+    except ScheduleError as error:
+        raise PlanError(f"the gate of group {name!r} does not fit the run: {error}; {fewer}") from None
+    trains = [row for row in found.rows if not SHAPES[row.shape].gate_only]
+    if trains and not any(row.end > row.begin for row in trains):
+        raise PlanError(f"group {name!r} would thaw when the run is over, by its gate {gate}: {fewer}")
+    return found
 
 
 def rates_from_state(state: Mapping[str, Any]) -> Rates:

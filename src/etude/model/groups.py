@@ -4,24 +4,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from etude.core.path import Path
 from etude.core.plan import Group
 from etude.errors import PlanError
+from etude.model import naming
 from etude.model.ladder import Ladder, Placement
-from etude.model.leaf import decays
+from etude.model.naming import Marks
 from etude.model.override import Override
-
-
-class Setting(NamedTuple):
-    """What all parameters of a group share: ratios of the peaks, and the gate of its rate."""
-
-    lr: float
-    weight_decay: float
-    gate: Path | None = None
+from etude.model.wishes import FROZEN, STILL, Setting, Wishes, is_lora_b
 
 
 class Row(NamedTuple):
-    """The parameters of one rung that share a setting; frozen ones have neither setting nor group."""
+    """The parameters of one rung that share a setting; those of no group have no setting either.
+
+    They are the ones that were frozen before planning, and those that `only` leaves to another plan.
+    """
 
     depth: int
     rung: str
@@ -44,12 +40,12 @@ class Row(NamedTuple):
 class Layout:
     """Where every parameter of a model stands and what it gets.
 
-    `settings` holds the trainable parameters by name, `by_hand` the rates that the user set and no rung has.
+    `settings` holds by name the parameters that are in a group; `marks` tell how groups are called.
     """
 
     ladder: Ladder
     settings: Mapping[str, Setting]
-    by_hand: frozenset[float]
+    marks: Marks
 
     def groups(self) -> tuple[Group, ...]:
         """One group per distinct setting, from the bottom up, decayed before not decayed."""
@@ -68,7 +64,7 @@ class Layout:
         )
 
     def rows(self) -> list[Row]:
-        """The plan as a table from the bottom up: one row per rung and setting, frozen parameters last."""
+        """The plan as a table from the bottom up: one row per rung and setting, those of no group last."""
         names = self.names()
         rows = []
         for rung in self.ladder.rungs():
@@ -81,83 +77,63 @@ class Layout:
         return rows
 
     def names(self) -> dict[Setting, str]:
-        """The name of each setting's group, in group order: the rungs its rate spans and what else it is.
-
-        `layer.3`, `layer.5..top`, `embeddings..layer.2+head`; `all` where there is one rate; `.no_decay`
-        without weight decay; `.x0.5` for a rate that is not the rungs' own; `.gated` for a gate, with its
-        number if there are several.
-        """
-        depths: dict[tuple[float, Path | None], set[int]] = {}
-        for placement in self.ladder.placements:
-            if setting := self.settings.get(placement.leaf.name):
-                depths.setdefault((setting.lr, setting.gate), set()).add(placement.depth)
-        gates = list(dict.fromkeys(setting.gate for setting in self.settings.values() if setting.gate))
-        order = sorted(
-            set(self.settings.values()),
-            key=lambda setting: (
-                min(depths[setting.lr, setting.gate]),
-                setting.lr in self.by_hand,
-                setting.lr,
-                gates.index(setting.gate) if setting.gate else -1,
-                -setting.weight_decay,
-            ),
-        )
-        names = {}
-        for setting in order:
-            span = "all" if len(depths) == 1 else self._span(depths[setting.lr, setting.gate])
-            rate = f".x{setting.lr:g}" if setting.lr in self.by_hand and len(depths) > 1 else ""
-            decay = {1.0: "", 0.0: ".no_decay"}.get(setting.weight_decay, f".decay_x{setting.weight_decay:g}")
-            number = gates.index(setting.gate) + 1 if setting.gate and len(gates) > 1 else ""
-            names[setting] = span + rate + (f".gated{number}" if setting.gate else "") + decay
-        return names
-
-    def _span(self, depths: set[int]) -> str:
-        runs: list[list[str]] = [[]]
-        for rung in self.ladder.rungs():
-            if rung.depth in depths:
-                runs[-1].append(rung.name)
-            elif runs[-1]:
-                runs.append([])
-        return "+".join("..".join(dict.fromkeys((run[0], run[-1]))) for run in runs if run)
+        """The name of each setting's group, in group order; see `etude.model.naming`."""
+        return naming.names(self.ladder.rungs(), self.settings, self.marks)
 
 
-def layout(
-    ladder: Ladder,
-    overrides: Mapping[str, Override],
-    layer_decay: float = 1.0,
-    head: float = 1.0,
-    decay: bool = True,
-) -> Layout:
-    """Settle every trainable parameter: its rung's multiplier or the user's, its weight decay or none.
+def layout(ladder: Ladder, wishes: Wishes) -> Layout:
+    """Settle every trainable parameter: its rung's multiplier or the user's, its weight decay, its gate.
 
-    Without weight decay (`decay=False`) nothing sets biases and norms apart, and they join the others. Raises
-    `PlanError` when nothing is trainable and when an override asks for weight decay of biases and norms only.
+    Without weight decay nothing sets biases and norms apart, and they join the others. Raises `PlanError`
+    when nothing is left to train and for a wish that reaches no parameter.
     """
     settings: dict[str, Setting] = {}
-    own: set[float] = set()
-    reached: set[Override] = set()
+    rates = {
+        (rung.tower, rung.depth): wishes.multipliers.of(ladder, rung.tower, rung.depth)
+        for rung in ladder.rungs()
+    }
+    lora: set[float] = set()
     for placement in ladder.placements:
-        leaf, override = placement.leaf, overrides.get(placement.leaf.name)
-        if not leaf.trainable:
+        leaf, override = placement.leaf, wishes.overrides.get(placement.leaf.name)
+        if not leaf.trainable or (wishes.only is not None and leaf.name not in wishes.only):
             continue
+        lr = rates[placement.tower, placement.depth]
         if override and override.lr is not None:
             lr = override.lr
-        else:
-            lr = ladder.multiplier(placement.depth, layer_decay, head)
-            own.add(lr)
-        ratio = 1.0
-        if decay:
-            ratio = float(decays(leaf))
-            if ratio and override and override.weight_decay is not None:
-                ratio = override.weight_decay
-                reached.add(override)
-        settings[leaf.name] = Setting(lr, ratio, override.gate if override else None)
+        elif wishes.lora_plus != 1 and is_lora_b(placement):
+            lr *= wishes.lora_plus
+            lora.add(lr)
+        gate = wishes.gate(placement)
+        settings[leaf.name] = STILL if gate == FROZEN else Setting(lr, wishes.decay(placement), gate)
+    _check_wishes(ladder, wishes)
     if not settings:
         raise PlanError("no parameter of this model is trainable; set requires_grad before planning")
-    for override in overrides.values():
-        if override.weight_decay and override not in reached:
+    if set(settings.values()) == {STILL}:
+        raise PlanError("everything is frozen, and nothing is left to train: freeze less")
+    own = frozenset(rates.values())
+    by_hand = {override.gate for override in wishes.overrides.values()} - {None, FROZEN}
+    used = dict.fromkeys(setting.gate for setting in settings.values() if setting.gate in by_hand)
+    marks = Marks(own, frozenset(lora) - own, tuple(gate for gate in used if gate))
+    return Layout(ladder, settings, marks)
+
+
+def _check_wishes(ladder: Ladder, wishes: Wishes) -> None:
+    training = [placement for placement in ladder.placements if placement.leaf.trainable]
+    if wishes.lora_plus != 1 and not any(map(is_lora_b, training)):
+        raise PlanError(
+            "lora_plus: this model has no trainable LoRA matrix B; put the adapters in before planning"
+        )
+    reached: dict[Override, list[Placement]] = {one: [] for one in wishes.overrides.values()}
+    for placement in training:
+        if override := wishes.overrides.get(placement.leaf.name):
+            reached[override].append(placement)
+    for override, places in reached.items():
+        if not places and override.depth is None:
             raise PlanError(
-                f"groups, {override.match!r} asks for weight decay of biases, norms, vectors or frozen "
-                f"parameters only, and those have none"
+                f"{override.what} hits only parameters that are frozen already, so it does nothing"
             )
-    return Layout(ladder, settings, frozenset(setting.lr for setting in settings.values()) - own)
+        if override.weight_decay and not any(map(wishes.decay, places)):
+            raise PlanError(
+                f"{override.what} asks for weight decay of biases, norms, vectors or frozen parameters only, "
+                f"and those have none"
+            )

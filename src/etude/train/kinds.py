@@ -144,7 +144,7 @@ def _drawn(value: Any, what: str) -> tuple[Any, str]:
 
 
 Positive = Annotated[float, BeforeValidator(number), Field(gt=0)]
-Decay = Annotated[float, BeforeValidator(number), Field(gt=0, le=1)]
+Share = Annotated[float, BeforeValidator(number), Field(ge=0, le=1)]
 Tick = Annotated[float, BeforeValidator(number), Field(ge=0, le=1)]
 Seed = Annotated[int, BeforeValidator(whole), Field(ge=0, lt=2**32)]
 Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]

@@ -15,16 +15,23 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from etude.errors import EtudeWarning, RecipeError, near
-from etude.train import kinds, names
+from etude.model.convention import read as read_convention
+from etude.model.leaf import NO_DECAY
+from etude.model.multiplier import Multipliers
+from etude.planning import Options
+from etude.train import kinds, layers, names
 from etude.train.merge import Merged
 from etude.train.names import Renamed
 from etude.train.settings import from_file, from_texts, scalar
 
 SCHEDULE = "warmup(0.1) >> cosine(to=0.01)"
+LAYER_DECAY = 0.9
 EPOCHS = 3.0
 
 
 def _key(default: Any, doc: str, *examples: Any) -> Any:
+    if isinstance(default, list):
+        return Field(default_factory=lambda: [*default], description=doc, examples=list(examples))
     return Field(default, description=doc, examples=list(examples))
 
 
@@ -34,7 +41,8 @@ class Recipe:
     pydantic's `ValidationError`.
 
     Keys that say one thing in two ways (`epochs` or `updates`, a peak and a `schedule` or a whole schedule as
-    `lr`) are settled here: what the other one says is None.
+    `lr`, `layer_decay` or a `convention` with rates of its own) are settled here: what the other one says is
+    None.
 
     >>> Recipe(updates=100).epochs is None
     True
@@ -68,10 +76,40 @@ class Recipe:
     schedule: kinds.Path | None = _key(
         None, "the path of the rate from 1, the peak; lengths: 0.1 of the run, 500 updates, 2ep", SCHEDULE
     )
-    layer_decay: kinds.Decay = _key(0.9, "rate of a layer / rate of the layer above it; 1: all the same", 0.9)
+    layer_decay: layers.LayerDecay | None = _key(
+        None, "rate of a layer / rate of the layer above it; 1: all the same; null: as convention has it", 0.9
+    )
+    convention: layers.Convention = _key(
+        "bert",
+        "where the powers of layer_decay count from: bert, electra, beit, ulmfit; or fastai, thirds",
+        "beit",
+    )
     head: kinds.Positive = _key(1.0, "rate of the new head / rate of the top layer", 10)
+    embeddings: kinds.Positive | None = _key(
+        None, "rate of the embeddings / rate of the top layer; null: as layer_decay has it", 0.1
+    )
+    min_scale: kinds.Share = _key(0.0, "no layer's rate / rate of the top layer lies below this", 0.1)
     weight_decay: kinds.Schedule = _key(
-        0.01, "AdamW's weight decay, not on biases and norms; a number or a whole schedule", 0.01
+        0.01, "AdamW's weight decay, of what no_decay leaves; a number or a whole schedule", 0.01
+    )
+    no_decay: layers.NoDecay = _key(
+        list(NO_DECAY), "kinds without weight decay, of bias, norm, vector and embedding", ["bias", "norm"]
+    )
+    freeze: layers.Freeze | None = _key(
+        None, "what never trains: a layer and all below it, a regular expression, or a list", "layer.2"
+    )
+    stages: layers.Stages | None = _key(
+        None, "what trains when; null: all of it throughout", 'unfreeze("1ep")'
+    )
+    new: layers.New = _key(
+        [],
+        "parameters that stand with the head because they are new, by name or regular expression",
+        ["pooler"],
+    )
+    groups: layers.Groups = _key(
+        [],
+        "settings by hand, first match wins: depth, lr, lr_scale, weight_decay, gate, freeze",
+        [{"match": "pooler", "lr_scale": 0.5}],
     )
     tick: kinds.Tick = _key(
         0.5, "where in an update a schedule is read: 0 its beginning (Hugging Face, torch), 1 its end", 0
@@ -121,6 +159,9 @@ class Recipe:
             object.__setattr__(self, "schedule", SCHEDULE)
         if self.epochs is None and self.updates is None:
             object.__setattr__(self, "epochs", EPOCHS)
+        if self.layer_decay is None and read_convention(self.convention).layer_decay == 1:
+            object.__setattr__(self, "layer_decay", LAYER_DECAY)
+        Multipliers(self.layer_decay, self.head, self.convention, self.embeddings, self.min_scale)
 
     @property
     def lr_schedule(self) -> str:
@@ -134,6 +175,12 @@ class Recipe:
         if isinstance(self.lr, str):
             return str(as_schedule(self.lr))
         return str(self.lr * as_schedule(self.schedule))
+
+    @property
+    def plan_options(self) -> dict[str, Any]:
+        """What the recipe says of layers and parameters, as options of `etude.plan`."""
+        names = Options.__annotations__.keys() & FIELDS.keys()
+        return {name: getattr(self, name) for name in names}
 
     @property
     def parts(self) -> tuple[int, ...] | tuple[float, ...] | None:

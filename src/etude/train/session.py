@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import DistributedDataParallelKwargs
 
 from etude.control.driver import Driver
 from etude.control.early_stop import early_stop
@@ -39,6 +40,9 @@ def make_loop(prepared: Setup) -> Loop:
         greater = prepared.task.metrics[prepared.metric]
         controllers.append(early_stop(prepared.metric, recipe.patience, greater_is_better=greater))
     driver = Driver(prepared.rates, sink(bare), controllers)
+    if any(group.freezes for group in prepared.plan.groups):
+        # DDP waits for the gradients of what is frozen unless it looks for it.
+        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     model, optimizer = accelerator.prepare(model, bare)
     model.train()
     labels, task, tokenizer = prepared.data.train.labels, prepared.task, prepared.tokenizer

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from etude.errors import RecipeError
+
+QUOTES = '"'
 
 
 def from_file(path: Path) -> dict[str, Any]:
@@ -53,24 +55,42 @@ def _mapping(where: str, load: Callable[[], Any]) -> dict[str, Any]:
 
 
 def scalar(value: Any) -> str:
-    """One value as YAML that OmegaConf reads back equal.
+    """One value as YAML on one line that OmegaConf reads back equal.
 
-    >>> scalar(0.0002), scalar("2e-4"), scalar(None)
-    ('2e-4', '"2e-4"', 'null')
+    >>> scalar(0.0002), scalar("2e-4"), scalar(None), scalar([{"match": "pooler", "lr": 1e-5}])
+    ('2e-4', '"2e-4"', 'null', '[{"match": "pooler", "lr": 1e-5}]')
     """
     if value is None:
         return "null"
+    if isinstance(value, Mapping):
+        # OmegaConf reads no interpolation in a key.
+        return (
+            f"{{{', '.join(f'{_dumped(str(key), QUOTES)}: {_within(one)}' for key, one in value.items())}}}"
+        )
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_within, value))}]"
     if isinstance(value, float) and 0 < value < 1e-3:
         return f"{Decimal(repr(value)).normalize():e}"  # 2e-4 where repr writes 0.0002
     if not isinstance(value, str):
         return repr(value)
-    value = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # OmegaConf's own escape of an interpolation
-    for style in (None, '"'):
-        written = yaml.safe_dump(value, default_style=style, width=float("inf"), allow_unicode=True)
-        written = written.removesuffix("\n").removesuffix("...").rstrip()
-        if style or _read_plainly(written) == value:
-            break
-    return written
+    escaped = _escaped(value)
+    plain = _dumped(escaped, None)
+    return plain if _read_plainly(plain) == escaped else _dumped(escaped, QUOTES)
+
+
+def _within(value: Any) -> str:
+    """A value inside a list or a mapping, where a text needs its quotes."""
+    return _dumped(_escaped(value), QUOTES) if isinstance(value, str) else scalar(value)
+
+
+def _dumped(value: str, style: str | None) -> str:
+    written = yaml.safe_dump(value, default_style=style, width=float("inf"), allow_unicode=True)
+    return written.removesuffix("\n").removesuffix("...").rstrip()
+
+
+def _escaped(value: str) -> str:
+    """With OmegaConf's own escape of an interpolation."""
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
 
 
 def _read_plainly(written: str) -> Any:

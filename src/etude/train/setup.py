@@ -135,8 +135,8 @@ def _accelerator(recipe: Recipe) -> Accelerator:
 
 
 def _plan(recipe: Recipe, model: Any) -> tuple[Layout, Plan]:
+    settled = layout(model, recipe.lr_schedule, **recipe.plan_options)
     hypers = {"lr": recipe.lr_schedule, "weight_decay": recipe.weight_decay}
-    settled = layout(model, **hypers, layer_decay=recipe.layer_decay, head=recipe.head)
     return settled, Plan(hypers, settled.groups(), recipe.tick)
 
 

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from transformers import TrainingArguments
 
@@ -11,6 +11,10 @@ from etude.core.path import Path, as_schedule
 from etude.core.plan import Plan
 from etude.core.text import parse
 from etude.errors import EtudeWarning, PlanError, ScheduleError
+from etude.model.options import refuse_unknown
+
+if TYPE_CHECKING:
+    from etude.planning import PlanOptions
 
 SCHEDULING = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
 
@@ -18,38 +22,34 @@ SCHEDULING = ("lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps")
 def planner(
     args: TrainingArguments,
     lr: Any,
-    layer_decay: float,
-    head: float,
-    weight_decay: Any,
-    momentum: Any,
-    groups: Iterable[Any],
-    tick: float,
     plan: Plan | Callable[[Any], Plan] | None,
+    options: "PlanOptions",
 ) -> Callable[[Any], Plan]:
     """A function that plans a model as `attach` was asked to; it reads `args` each time it is called.
 
     Warns of settings in `args` that lose their effect. Raises `PlanError` where `plan` and what it stands for
-    are both given, `ScheduleError` where neither is.
+    are both given and for options that `etude.plan` has not, `ScheduleError` where neither is given.
     """
-    wanted: dict[str, Any] = {
-        "lr": lr, "layer_decay": layer_decay, "head": head, "weight_decay": weight_decay,
-        "momentum": momentum, "groups": tuple(groups), "tick": tick,
-    }  # fmt: skip
+    from etude.planning import PlanOptions
+
+    refuse_unknown("attach", options, PlanOptions.__annotations__)
     if plan is not None:
-        usual = {
-            "lr": None, "layer_decay": 1.0, "head": 1.0, "weight_decay": None, "momentum": None,
-            "groups": (), "tick": 0.5,
-        }  # fmt: skip
-        if twice := [name for name, value in wanted.items() if value != usual[name]]:
+        if twice := [*([] if lr is None else ["lr"]), *options]:
             raise PlanError(f"plan= says it all, and {', '.join(twice)} was given too: leave out one of them")
         _warn(args, ("learning_rate", "weight_decay"))
         return lambda model: _checked(plan(model) if callable(plan) else plan)
+    if options.get("only") is not None:
+        raise PlanError(
+            "a trainer has one optimizer, and what only= leaves out would not train: write freeze= for what "
+            "shall stay as it is, or a loop of your own with an optimizer for each plan"
+        )
     if lr is None:
         raise ScheduleError(
             'attach needs the rate: lr="2e-5 * (warmup(0.1) >> cosine(to=0.01))", or '
             'lr="warmup(0.1) >> cosine(to=0.01)" for the learning_rate of TrainingArguments'
         )
-    rate, decay = _parsed(lr), _parsed(weight_decay)
+    rate, decay = _parsed(lr), _parsed(options.get("weight_decay"))
+    wanted = {**options, "groups": tuple(options.get("groups", ()))}
     own = [] if isinstance(rate, Path) or _peak(rate) == args.learning_rate else ["learning_rate"]
     if not (decay is None or isinstance(decay, Path) or _peak(decay) == args.weight_decay):
         own.append("weight_decay")
@@ -58,7 +58,7 @@ def planner(
     def made(model: Any) -> Plan:
         from etude.planning import plan as plan_of
 
-        chosen: dict[str, Any] = {
+        chosen: Any = {
             **wanted,
             "lr": args.learning_rate * rate if isinstance(rate, Path) else rate,
             "weight_decay": args.weight_decay * decay if isinstance(decay, Path) else decay,

@@ -1,7 +1,7 @@
 """`etude.attach(trainer, …)`: hand the rates of a Hugging Face Trainer to étude."""
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Unpack
 
 from transformers import Trainer
 
@@ -12,25 +12,24 @@ from etude.torch.scheduler import OnMismatch
 from etude.trainer.arguments import planner
 from etude.trainer.attachment import Attachment
 
+if TYPE_CHECKING:
+    from etude.planning import PlanOptions
+
 
 def attach(
     trainer: Trainer,
     lr: Any = None,
     *,
-    layer_decay: float = 1.0,
-    head: float = 1.0,
-    weight_decay: Any = None,
-    momentum: Any = None,
-    groups: Iterable[Any] = (),
-    tick: float = 0.5,
     plan: Plan | Callable[[Any], Plan] | None = None,
     controllers: Sequence[Controller] = (),
     foreign: str = "raise",
     on_mismatch: OnMismatch = None,
+    **options: "Unpack[PlanOptions]",
 ) -> Attachment:
     """Let étude set every learning rate of a `transformers.Trainer`; one line, before `trainer.train()`.
 
-    `lr` to `tick` are those of `etude.plan`, with two values from the TrainingArguments: a bare path, such as
+    `lr` and `options` (`layer_decay`, `head`, `weight_decay`, `freeze`, `stages`, `groups`, …) are those of
+    `etude.plan`, with two values from the TrainingArguments: a bare path, such as
     `"warmup(0.1) >> cosine()"`, is multiplied by their `learning_rate`, and their `weight_decay` holds where
     none is given here. `plan` in place of all these is a ready `Plan`, or a function of the model that gives
     one. The model is planned when the trainer makes its optimizer, so after TRL has put LoRA into it; the
@@ -57,5 +56,5 @@ def attach(
             "under DeepSpeed the engine steps the scheduler and regroups the optimizer, and étude could not "
             "vouch for the rates; write DDP or FSDP in place of deepspeed="
         )
-    make = planner(trainer.args, lr, layer_decay, head, weight_decay, momentum, groups, tick, plan)
+    make = planner(trainer.args, lr, plan, options)
     return Attachment(trainer, make, tuple(controllers), foreign, on_mismatch)
