@@ -27,7 +27,7 @@ model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
 plan = etude.plan(
     model, lr="1e-4 * (warmup(0.1) >> cosine(to=0.01))", layer_decay=0.9, head=2, weight_decay=0.01
 )
-optimizer = torch.optim.AdamW(plan.torch_groups(model))
+optimizer = torch.optim.AdamW(plan.torch_groups(model), fused=True)
 driver = etude.Driver(plan.over(UPDATES), etude.torch.sink(optimizer))
 
 
