@@ -27,7 +27,7 @@ def ran(tmp_path_factory):
     batch = {"input_ids": torch.randint(50, (4, 8)), "labels": torch.randint(2, (4,))}
     names = {
         "etude": etude, "torch": torch, "BertForSequenceClassification": BertForSequenceClassification,
-        "folder": folder, "updates": 3, "loss": lambda model: model(**batch).loss,
+        "folder": folder, "updates": 3, "batch": batch, "loss": lambda model: model(**batch).loss,
     }  # fmt: skip
     seen = []
     for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL):
@@ -42,7 +42,7 @@ def scales(names) -> dict[str, float]:
 
 
 def test_every_block_runs_and_does_what_the_page_says(ran):
-    new, rates, electra, conventions, decay, trains, hand, optimizers = ran
+    new, rates, electra, conventions, decay, trains, hand, optimizers, example = ran
     assert {"bert.pooler.dense.weight", "classifier.bias"} < set(new["plan"].groups[-1].params)
     assert scales(rates)["head"] == 10
     assert min(scales(rates).values()) == 0.05
@@ -55,6 +55,7 @@ def test_every_block_runs_and_does_what_the_page_says(ran):
     assert "head.x5.gated" in scales(hand)
     assert "layer.11..head.decay_x10" in scales(hand)
     assert optimizers["k"] == 2
+    assert scales(example)["embeddings"] == pytest.approx(0.9**12)
     for driver in optimizers["drivers"]:
         assert driver.read("lr") == driver.at(2)["lr"]
 

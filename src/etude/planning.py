@@ -7,6 +7,7 @@ from etude.core.path import Schedule, as_schedule
 from etude.core.plan import Plan
 from etude.errors import PlanError
 from etude.model import freeze as freezing
+from etude.model.confirm import confirm
 from etude.model.gates import stages as staged
 from etude.model.groups import Layout
 from etude.model.groups import layout as settle
@@ -36,6 +37,7 @@ class Options(TypedDict, total=False):
     stages: Any
     new: str | Iterable[str]
     only: str | Callable[[Leaf], bool] | None
+    example: Any
     groups: Iterable[Any]
 
 
@@ -62,6 +64,7 @@ def plan(
     stages: Any = None,
     new: str | Iterable[str] = (),
     only: str | Callable[[Leaf], bool] | None = None,
+    example: Any = None,
     momentum: Any = None,
     groups: Iterable[Any] = (),
     tick: float = 0.5,
@@ -94,7 +97,9 @@ def plan(
     Where parameters stand: `new` names those that loading has initialised afresh, such as
     `loading_info["missing_keys"]` of transformers; they train as the head. `only`, a regular expression or a
     function of a `Leaf`, makes a plan of some parameters; another plan drives the rest in an optimizer of its
-    own. Depths are those of the whole model.
+    own. Depths are those of the whole model. `example`, a batch (a mapping of arguments, a tuple of them, or
+    the only one), confirms all depths by one forward pass, which leaves no trace, and settles what names
+    leave in doubt. Without it a model of transformers is run on its own `dummy_inputs`, only if in doubt.
 
     `groups` settles single parameters by hand: pairs of a regular expression (or a function of a `Leaf`) and
     settings, first match wins, over everything above. Settings are one of `depth` (a number or "embeddings",
@@ -132,6 +137,7 @@ def plan(
         stages=stages,
         new=new,
         only=only,
+        example=example,
         groups=groups,
     )
     hypers = {"lr": as_schedule(lr), "weight_decay": as_schedule(weight_decay)}
@@ -159,7 +165,7 @@ def layout(model: Any, lr: Any = 1.0, **options: Unpack[Options]) -> Layout:
     fresh = _new(options.get("new", ()), model, leaves) - by_word.keys()
     depths = dict.fromkeys(fresh, "head") | by_word
     needed = bool(depths) or stages is not None or multipliers.needs_depth or freezing.needs_depth(freeze)
-    found = _ladder(leaves, depths, needed)
+    found = _ladder(leaves, depths, needed, model, options.get("example"))
     refuse_shared_numbers(entries, _untouched(found, leaves, entries))
     wishes = Wishes(
         multipliers,
@@ -185,13 +191,36 @@ def planned(settled: Layout, hypers: Mapping[str, Schedule], tick: float) -> Pla
     return Plan(hypers, settled.groups(), tick)
 
 
-def _ladder(leaves: Sequence[Leaf], depths: Mapping[str, int | str], needed: bool) -> Ladder:
+def _ladder(
+    leaves: Sequence[Leaf], depths: Mapping[str, int | str], needed: bool, model: Any, example: Any
+) -> Ladder:
+    torch_model = hasattr(model, "named_parameters")
+    if example is not None and not torch_model:
+        raise PlanError("example is a batch for the forward pass of a torch model; a list of Leaf has none")
+    if example is not None:
+        from etude.torch.execution import order_of_use
+
+        order = order_of_use(model, example)
+        found = ladder(leaves, depths, lambda: order)
+        confirm(found, order)
+        return found
     try:
-        return ladder(leaves, depths)
+        return ladder(leaves, depths, (lambda: _own_order(model)) if torch_model and needed else None)
     except PlanError:
         if needed:
             raise
         return level(leaves)
+
+
+def _own_order(model: Any) -> Sequence[str]:
+    """The order of use with the inputs that a model of transformers brings along; empty if it has none."""
+    from etude.torch.execution import order_of_use
+
+    try:
+        device = next(iter(model.parameters())).device
+        return order_of_use(model, {name: value.to(device) for name, value in model.dummy_inputs.items()})
+    except Exception:  # no such inputs, or none that this model takes: what is in doubt stays so
+        return ()
 
 
 def _untouched(found: Ladder, leaves: Sequence[Leaf], entries: Sequence[Override]) -> Ladder:

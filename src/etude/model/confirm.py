@@ -1,6 +1,6 @@
 """Whether the real order of execution agrees with a ladder."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from etude.errors import PlanError
 from etude.model.ladder import Ladder, Placement
@@ -34,9 +34,21 @@ def confirm(ladder: Ladder, order: Iterable[str]) -> None:
             for later, first in wrong[:SHOWN]
         ]
         more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        one = wrong[0][0].leaf.name.rpartition(".")[0] or wrong[0][0].leaf.name
-        rung = ladder.name(wrong[0][1].tower, wrong[0][1].depth)
         raise PlanError(
             f"the order of execution contradicts the depths: {'; '.join(pairs)}{more}. Say where they stand: "
-            f'groups=[("{one}", {{"depth": "{rung}"}})]'
+            f"groups=[{_correction(ladder, wrong)}]"
         )
+
+
+def _correction(ladder: Ladder, wrong: Sequence[tuple[Placement, Placement]]) -> str:
+    """The line that places the one of the first pair that is no part of a block, or the later."""
+    later, first = wrong[0]
+    if "block " in later.reason.partition(" in ")[0]:
+        after = [one.depth for one, other in wrong if other == first]
+        return _line(ladder, first, max(0, min(after) - 1))
+    return _line(ladder, later, first.depth)
+
+
+def _line(ladder: Ladder, place: Placement, depth: int) -> str:
+    part = place.leaf.name.rpartition(".")[0] or place.leaf.name
+    return f'("{part}", {{"depth": "{ladder.name(place.tower, depth)}"}})'
