@@ -41,6 +41,8 @@ def beside(
         fed = _fed(unit, at[unit.steps], begins, towers, full) if unit.steps in feeding else None
         if (outside and not unit.only_tables) or (named & HEAD and "token" not in named):
             rung = "", highest + 2, "outside the towers" if outside else f"a head by its name, {unit}"
+        elif unit.large:
+            continue
         elif fed:
             rung = fed.name, 0, f"an embedding beside the towers, the next of which is {fed.name}"
         elif unit.only_tables:

@@ -217,10 +217,16 @@ def _blocks(stack: Sequence[Row], main: Row) -> list[frozenset[str]]:
         before = frozenset(order[: next(i for i, name in enumerate(order) if name in held)])
         before |= (early | _enters(main.members[level], held)) if inner else frozenset()
         blocks[first] |= before | between
-        blocks[-1] |= frozenset(order) - held - before
+        blocks[-1] |= frozenset(order) - held - before - (_unsure(main.members[level]) if inner else set())
         between = frozenset()
     blocks[-1] |= between
     return blocks
+
+
+def _unsure(stage: Node) -> frozenset[str]:
+    """The projectors of a stage, of which nothing says whether they come before or after its blocks."""
+    parts = [kid for name, kid in stage.kids.items() if name.endswith("projector") and kid.matrices]
+    return frozenset().union(*(kid.names for kid in parts))
 
 
 def _enters(stage: Node, held: frozenset[str]) -> frozenset[str]:

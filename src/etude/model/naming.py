@@ -39,10 +39,8 @@ def names(rungs: Sequence[Rung], settings: Mapping[str, Setting], marks: Marks) 
 
     found: dict[Setting, str] = {}
     for setting in sorted(dict.fromkeys(settings.values()), key=order):
-        kind = setting.lr, setting.gate
-        name = ("all" if len(spans) == 1 else _span(rungs, {*spans[kind]})) + _marked(
-            setting, marks, len(spans)
-        )
+        span = "all" if len(spans) == 1 else _span(rungs, {*spans[setting.lr, setting.gate]})
+        name = span + _marked(setting, marks, len(spans))
         while name in found.values():
             name += f".x{setting.lr!r}"
         found[setting] = name

@@ -20,6 +20,9 @@ INPUTS = {"vision", "visual", "image", "video", "audio", "speech", "tower", "enc
 # What makes positions, though it be called a head: D-FINE's `query_pos_head`.
 POSITIONS = {"pos", "position", "positions", "positional"}
 
+# What acts between blocks or on both sides: Gemma 3n's AltUp, CLIPSeg's conditioning, Granite's middle.
+DOUBTFUL = {"altup", "film", "mid"}
+
 # What is called an embedding and stands after the blocks: EmbeddingGemma's projection, DETR's boxes.
 OUTPUTS = {"projection", "proj", "class", "bbox"}
 
@@ -32,6 +35,7 @@ class _Backbone:
 
     steps: Steps
     scope: Steps
+    path: Steps
     blocks: int
     alone: bool
 
@@ -56,7 +60,9 @@ def place(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, alon
     chain = tower.chain
     numbers = [chain.block(leaf.name) for leaf in leaves]
     start = _start(leaves, steps, tower)
-    backbone = _Backbone(_backbone(leaves, steps, tower, start), tower.scope, len(chain.blocks), alone)
+    backbone = _Backbone(
+        _backbone(leaves, steps, tower, start), tower.scope, tower.path, len(chain.blocks), alone
+    )
     found: dict[str, Rung] = {}
     for leaf, number in zip(leaves, numbers, strict=True):
         if number:
@@ -93,17 +99,21 @@ def _rung(unit: Unit, backbone: _Backbone, early: bool, beside: Sequence[Unit]) 
     embeds = any(word.startswith("emb") for word in named)
     if backbone.alone and not backbone.steps and not early and named & {*HEAD, "fc"}:
         return top + 1, f"a head by its name, {rest}"
+    if unit.large and not named & {*HEAD, "patch", "stem"}:
+        return None
     if named & POSITIONS and not named & {"post"}:
         return 0, f"below the blocks by its name, {rest}"
     if unit.tables and not named & ABOVE:
         return 0, "an embedding" if len(unit.members) == 1 else f"with the embeddings in {unit}"
+    if named & DOUBTFUL or (early and "head" in named):
+        return None
     if named & ABOVE:
         return top, f"above the blocks by its name, {rest}"
     if unit.single:
         if len(unit.members[0].shape) > 1 or embeds or named & BELOW:
             return 0, f"a table of {backbone} itself"
         return None
-    if named & {"altup", "film"} or (not early and _doubtful(unit, named, backbone)):
+    if named & DOUBTFUL or (not early and _doubtful(unit, named, backbone)):
         return None
     if early:
         return 0, "before the blocks"
@@ -127,11 +137,12 @@ def _doubtful(unit: Unit, named: Set[str], backbone: _Backbone) -> bool:
     """Whether what is registered after the blocks may well come before or between them.
 
     A decoder's `proj` may be that of its input; of a list that is one shorter than the blocks each member may
-    lie between two of them (Informer's convolutions).
+    lie between two of them (Informer's convolutions), and so may a part of a stage.
     """
+    inside = len(unit.steps) > len(backbone.path) + 1 and unit.steps[: len(backbone.path)] == backbone.path
     lists = {leaf.name.partition(f"{unit}.")[2].partition(".")[0] for leaf in unit.members}
     between = all(part.isdecimal() for part in lists) and len(lists) == backbone.blocks - 1
-    return between or (named == {"proj"} and "decoder" in unit.steps)
+    return between or inside or (named == {"proj"} and "decoder" in unit.steps)
 
 
 def _outside(unit: Unit, backbone: _Backbone, early: bool) -> Rung | None:
@@ -142,6 +153,8 @@ def _outside(unit: Unit, backbone: _Backbone, early: bool) -> Rung | None:
     head = top + 1, f"outside {backbone}, which holds the blocks"
     if named & HEAD or (not within and named & {"label", "labels"}):
         return head
+    if unit.large and within:
+        return None
     if not named & ABOVE:
         if unit.tables or named & FED or (embeds and early):
             return 0, f"an embedding outside {backbone}"

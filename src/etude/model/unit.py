@@ -23,6 +23,10 @@ HEAD = {"head", "heads", "classifier", "classification", "score", "scores", "cls
 HEAD |= {"predictions", "predictor", "prediction", "discriminator"}
 
 
+# How many weights a stem, a pooler, a projector or a resampler has at most; a VQGAN has more.
+LARGE = 40
+
+
 @dataclass(frozen=True)
 class Unit:
     """A part of a model, the steps to it and its parameters; `single` for one parameter of a larger part."""
@@ -40,6 +44,11 @@ class Unit:
     def tables(self) -> bool:
         """Whether it holds a table of embeddings."""
         return any(_table(leaf) for leaf in self.members)
+
+    @property
+    def large(self) -> bool:
+        """Whether it is more than a part: so many layers have an order of their own, which is not known."""
+        return sum(leaf.multiplies for leaf in self.members) > LARGE
 
     @property
     def only_tables(self) -> bool:
