@@ -9,9 +9,10 @@ import torch
 
 from etude.core.plan import Group
 from etude.errors import ForeignChange, PlanError
+from etude.torch.freezing import Freezing
 
 
-def sink(optimizer: torch.optim.Optimizer, *, check: bool = True) -> "TorchSink":
+def sink(optimizer: torch.optim.Optimizer, *, check: bool = True, statistics: bool = True) -> "TorchSink":
     """A sink for any `torch.optim.Optimizer` whose groups are those of the plan, in order.
 
     Build the optimizer from `plan.torch_groups(model)`. "lr" and "weight_decay" are written where the
@@ -19,9 +20,10 @@ def sink(optimizer: torch.optim.Optimizer, *, check: bool = True) -> "TorchSink"
     is a tensor stays that tensor; of one that several groups share, each gets its own.
 
     Before it writes it looks whether another hand has written since; `check=False` leaves that out, which
-    saves half the time of a write and the protection from a second scheduler.
+    saves half the time of a write and the protection from a second scheduler. While a group is frozen the
+    running statistics of its BatchNorm layers stand still too, unless `statistics=False`.
     """
-    return TorchSink(optimizer, check)
+    return TorchSink(optimizer, check, statistics)
 
 
 @dataclass(slots=True)
@@ -38,8 +40,14 @@ class _Written:
 class TorchSink:
     """What `sink` makes; see `etude.control.driver.Sink`."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, check: bool = True):
+    def __init__(self, optimizer: torch.optim.Optimizer, check: bool = True, statistics: bool = True):
+        if any(group.get("relative_step") for group in optimizer.param_groups):
+            raise PlanError(
+                "this Adafactor sets its own rates and ignores those of a plan: "
+                "write Adafactor(…, relative_step=False, scale_parameter=False)"
+            )
         self.optimizer = optimizer
+        self._freezing = Freezing(statistics)
         self._checks = check
         self.groups = [_name(group) for group in optimizer.param_groups]
         # A group is known by its first parameter: `load_state_dict` replaces the list, the dicts and even
@@ -120,15 +128,9 @@ class TorchSink:
             self._written[hyper] = _Written(order, [values[i] for i in order])
 
     def open(self, flags: Sequence[bool]) -> None:
-        """Set `requires_grad` of every parameter; what is frozen also loses its gradient.
-
-        Optimizers pass over a parameter without a gradient, so neither momentum nor weight decay moves it.
-        """
-        for group, flag in zip(self._current(), flags, strict=True):
-            for parameter in group["params"]:
-                parameter.requires_grad_(flag)
-                if not flag:
-                    parameter.grad = None
+        """Let each group train or stay as it is, statistics included; see `etude.torch.freezing`."""
+        parameters = [group["params"] for group in self._current()]
+        self._freezing.set(list(zip(self.groups, parameters, strict=True)), flags)
 
     def add(self, group: Group, params: Iterable[torch.Tensor], values: Mapping[str, float]) -> None:
         """Take a further group into the optimizer, with every other setting at the optimizer's default."""
