@@ -77,6 +77,12 @@ def test_a_gate_that_does_not_fit_the_run_is_refused_when_the_run_is_known():
         Plan({"lr": 1}, [Group("a", gate="frozen(100) >> hold(start=1)")]).over(100)
 
 
+def test_an_empty_group_is_refused_by_name():
+    plan = Plan({"lr": 0.1}, [Group("body", ["weight", "bias"]), Group("rest")])
+    with pytest.raises(PlanError, match="no parameter is in rest"):
+        plan.torch_groups(torch.nn.Linear(2, 2))
+
+
 def test_groups_are_plain_data():
     group = Group("a", ["w", "v"], {"lr": np.float64(0.5)}, "frozen(0.5) >> hold(start=1)")
     assert group.params == ("w", "v")

@@ -37,12 +37,13 @@ def test_conventions_freezing_and_what_is_new_reach_the_weights(make, record):
 
 
 def test_stages_are_of_the_trainers_epochs(make, used):
-    trainer = make(num_train_epochs=3, train=8)
+    trainer = make(num_train_epochs=4, train=8)
     attach(trainer, 0.1, stages='unfreeze("1ep")', layer_decay=0.5)
     rates = used(trainer)
-    assert [row["head"] for row in rates] == [0.1] * 6
-    assert [row["layer.1..top"] for row in rates] == [0] * 2 + [0.1] * 4
-    assert [row["layer.0"] for row in rates] == [0] * 4 + [0.05] * 2
+    assert [row["head"] for row in rates] == [0.1] * 8
+    assert [row["layer.1..top"] for row in rates] == [0] * 2 + [0.1] * 6
+    assert [row["layer.0"] for row in rates] == [0] * 4 + [0.05] * 4
+    assert [row["embeddings"] for row in rates] == [0] * 6 + [0.025] * 2
 
 
 @pytest.mark.parametrize(

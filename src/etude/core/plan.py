@@ -164,9 +164,11 @@ class Plan:
     ) -> dict[str, str]:
         """The name of each planned parameter's group, once the plan and a model hold the same names.
 
-        Raises `PlanError` when the plan names a parameter that is not `known`, and for a `trainable` one that
-        is in no group; `what` and `instead` are words of the messages.
+        Raises `PlanError` for a group without parameters, when the plan names a parameter that is not
+        `known`, and for a `trainable` one that is in no group; `what` and `instead` are words of the messages.
         """
+        if empty := [group.name for group in self.groups if not group.params]:
+            raise PlanError(f"no parameter is in {_listed(empty)}: leave out a group without parameters")
         owner = {name: group.name for group in self.groups for name in group.params}
         found = set(known)
         if unknown := [name for name in owner if name not in found]:
