@@ -165,7 +165,7 @@ class Plan:
         """The name of each planned parameter's group, once the plan and a model hold the same names.
 
         Raises `PlanError` for a group without parameters, when the plan names a parameter that is not
-        `known`, and for a `trainable` one that is in no group; `what` and `instead` are words of the messages.
+        `known`, and for a `trainable` one that is in no group. `what` and `instead` are words of messages.
         """
         if empty := [group.name for group in self.groups if not group.params]:
             raise PlanError(f"no parameter is in {_listed(empty)}: leave out a group without parameters")
