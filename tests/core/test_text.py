@@ -130,10 +130,10 @@ HOSTILE = {
 @pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_refused_quickly_and_in_few_words(text):
-    begin = time.perf_counter()
+    begin = time.process_time()
     with pytest.raises(ScheduleError) as error:
         parse(text)
-    assert time.perf_counter() - begin < 1
+    assert time.process_time() - begin < 1
     assert len(str(error.value)) < 1200 or "a" * 999 in text or "x" * 999 in text or "ep" in text
     assert error.value.__cause__ is None
 
@@ -151,10 +151,10 @@ def test_the_deepest_text_that_is_read_can_be_drawn():
 
 
 def test_many_pieces_are_drawn_quickly():
-    begin = time.perf_counter()
+    begin = time.process_time()
     curve = parse("repeat(cosine(start=1), 4000)").over(1_000_000)
     assert curve(999_875) == pytest.approx(0.5)
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 def test_nothing_is_run():

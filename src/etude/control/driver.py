@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from etude.control.ahead import NO_BLOCK, Ahead, Write
 from etude.control.controller import Action, Controller
 from etude.core.edit import Edit, Rollback, Scale
 from etude.core.plan import Group, Plan
@@ -23,12 +24,11 @@ class Sink(Protocol):
         """The groups' names."""
         ...
 
-    def bind(
-        self, hyper: str, scales: Sequence[float], kinds: Sequence[int]
-    ) -> Callable[[Sequence[float]], None]:
-        """`write(levels)`: group i gets levels[kinds[i]] × scales[i].
+    def bind(self, hyper: str, scales: Sequence[float], kinds: Sequence[int]) -> Write:
+        """`write(levels, place)`: group i gets levels[place + kinds[i]] × scales[i].
 
-        It raises `ForeignChange`, once, if another hand wrote since it wrote last.
+        `levels` may go on before and after; it is never changed, and may be kept. `write` raises
+        `ForeignChange`, once, if another hand wrote since it wrote last.
         """
         ...
 
@@ -45,7 +45,7 @@ class Sink(Protocol):
         ...
 
 
-Writers = list[tuple[Callable[[Sequence[float]], None], Callable[[float], Sequence[float]]]]
+Writers = list[tuple[Write, Callable[[float], Sequence[float]]]]
 """For each hyper-parameter the sink's `write`, and what gives it the levels at a time."""
 
 
@@ -101,11 +101,13 @@ class Driver:
 
     def _unbind(self) -> None:
         self._bound = UNBOUND
+        self._block = NO_BLOCK
+        self._ahead = Ahead()
         self._open: tuple[bool, ...] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         # What is bound writes into this driver's optimizer; a copy binds to its own.
-        return {**self.__dict__, "_bound": UNBOUND, "_open": None}
+        return {**self.__dict__, "_bound": UNBOUND, "_block": NO_BLOCK, "_ahead": Ahead(), "_open": None}
 
     @property
     def total(self) -> float:
@@ -126,18 +128,38 @@ class Driver:
 
         `end` is begin + 1 if it is not given. Raises `ForeignChange` as `foreign` says.
         """
+        block = self._block
+        i = begin - block.first
+        if not 0 <= i < block.count or i.__class__ is not int or block.rates is not self.rates:
+            return self._apply_alone(begin, end)
+        if end is not None and end != begin + 1:
+            return self._apply_alone(begin, end)
+        try:
+            for write, levels, width in block.tables:
+                write(levels, i * width)
+        except ForeignChange as change:
+            self._settle(begin, end, change)
+
+    def _apply_alone(self, begin: float, end: float | None) -> None:
+        """Write an update that was not computed ahead; if it is time for that, compute the next ones."""
+        if isinstance(begin, float) and begin.is_integer():
+            return self.apply(int(begin), end)
         rates, since, until, total, tick, writers = self._bound
         stop = end if end is not None else begin + 1 if begin + 1 < total else max(begin, total)
         t = begin + tick * (stop - begin)
         if rates is not self.rates or begin < since or t >= until:
             t, writers = self._bind(begin, end)
+        block = self._ahead.block(begin, end)
+        if block is not None:
+            self._block = block
+            return self.apply(begin, end)
         try:
             for write, levels in writers:
-                write(levels(t))
+                write(levels(t), 0)
         except ForeignChange as change:
             self._settle(begin, end, change)
 
-    def _bind(self, begin: float, end: float | None) -> tuple[float, "Writers"]:
+    def _bind(self, begin: float, end: float | None) -> tuple[float, Writers]:
         """Writers for a new passage: after an edit, or where a path or a gate comes to its next word."""
         sink = self._written_to()
         passage = self.rates.passage(begin, end)
@@ -146,11 +168,14 @@ class Driver:
             self._open = passage.open
         t = self.rates.time(begin, end, passage.total)
         writers, since, until = [], passage.begin, passage.end
-        for hyper, share in passage.shares.items():
+        shares = {hyper: share.merged() for hyper, share in passage.shares.items()}
+        for hyper, share in shares.items():
             levels, first, last = share.reader(t)
             writers.append((sink.bind(hyper, share.scales, share.kinds), levels))
             since, until = max(since, first), min(until, last)
         self._bound = _Bound(self.rates, since, until, passage.total, self.rates.plan.tick, writers)
+        self._ahead.enter(self.rates, passage._replace(shares=shares), [write for write, _ in writers])
+        self._block = NO_BLOCK
         return t, writers
 
     def _settle(self, begin: float, end: float | None, change: ForeignChange) -> None:

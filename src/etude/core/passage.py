@@ -29,6 +29,23 @@ class Share(NamedTuple):
         level = self.curve.value(t)
         return [level * (gate if isinstance(gate, float) else gate.level(t)) for gate in self.gates]
 
+    def merged(self) -> "Share":
+        """The same values with fewer kinds: one for all groups whose gate stands open or shut."""
+        standing = {
+            kind: gate
+            for kind, gate in enumerate(self.gates)
+            if isinstance(gate, float) and gate in (0.0, 1.0)
+        }
+        if len(standing) < 2:
+            return self
+        moving = [kind for kind in range(len(self.gates)) if kind not in standing]
+        place = {kind: i for i, kind in enumerate(moving, 1)}
+        scales = (
+            scale * standing.get(kind, 1.0) for kind, scale in zip(self.kinds, self.scales, strict=True)
+        )
+        kinds = tuple(place.get(kind, 0) for kind in self.kinds)
+        return Share(self.curve, (1.0, *(self.gates[kind] for kind in moving)), kinds, tuple(scales))
+
     def reader(self, t: float) -> tuple[Callable[[float], Sequence[float]], float, float]:
         """`levels` for times near `t`, faster, and from when until when it may be asked."""
         lines = [line.within(t) for line in self.curve.lines]

@@ -17,14 +17,15 @@ def in_blocks(peak: float, lines: Sequence[Line], t: Any, np: Any) -> Any:
     for begin in range(0, flat.size, BLOCK):
         times = flat[begin : begin + BLOCK]
         low, high = times.min(), times.max()
-        product = _levels(lines[0], times, low, high, np)
+        product = levels(lines[0], times, low, high, np)
         for line in lines[1:]:
-            product = product * _levels(line, times, low, high, np)
+            product = product * levels(line, times, low, high, np)
         np.multiply(product, peak, out=out[begin : begin + BLOCK])
     return out.reshape(t.shape)
 
 
-def _levels(line: Line, t: Any, low: Any, high: Any, np: Any) -> Any:
+def levels(line: Line, t: Any, low: Any, high: Any, np: Any) -> Any:
+    """The levels at an array of times between `low` and `high`."""
     first, last = line.index(low), line.index(high)
     if first == last:
         return _row_levels(line.rows[first], t, low, high, np)

@@ -41,13 +41,13 @@ class KerasSink:
 
     def bind(
         self, hyper: str, scales: Sequence[float], kinds: Sequence[int]
-    ) -> Callable[[Sequence[float]], None]:
-        """A function that writes levels[kind] × scale; it checks first that nobody else wrote."""
+    ) -> Callable[[Sequence[float], int], None]:
+        """A function that writes levels[place + kind] × scale; it checks first that nobody else wrote."""
         if hyper not in ("lr", "weight_decay"):
             raise PlanError(f"Keras's optimizers hold {hyper} as one number: leave it out of the plan")
         (scale,), (kind,) = scales, kinds
         put = self._put if hyper == "lr" else self._same
-        return lambda levels: put(levels[kind] * scale)
+        return lambda levels, place: put(levels[place + kind] * scale)
 
     def _put(self, rate: float) -> None:
         if self._written is not None and (found := self.read("lr")[0]) != self._written:

@@ -34,12 +34,12 @@ class MlxSink:
 
     def bind(
         self, hyper: str, scales: Sequence[float], kinds: Sequence[int]
-    ) -> Callable[[Sequence[float]], None]:
-        """A function that writes levels[kind] × scale for each group; what is no rate must stay as it is."""
+    ) -> Callable[[Sequence[float], int], None]:
+        """A function that writes levels[place + kind] × scale for each group; only rates may change."""
         pairs = list(zip(kinds, scales, strict=True))
 
-        def write(levels: Sequence[float]) -> None:
-            numbers = [levels[kind] * scale for kind, scale in pairs]
+        def write(levels: Sequence[float], place: int) -> None:
+            numbers = [levels[place + kind] * scale for kind, scale in pairs]
             if hyper == "lr":
                 self.optimizer.write("lr", mx.array(numbers, mx.float32))
             elif numbers != self.optimizer.fixed[hyper]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from typing import Any
 
 import torch
@@ -26,15 +25,22 @@ def sink(optimizer: torch.optim.Optimizer, *, check: bool = True, statistics: bo
     return TorchSink(optimizer, check, statistics)
 
 
+Parts = list[list[tuple[dict[str, Any], float]]]
+"""For each kind its groups, each with its scale."""
+
+
 @dataclass(slots=True)
 class _Written:
-    """What was written last into the groups, in the order in which they are written."""
+    """What was written last: group i got levels[place + kinds[i]] × scales[i]."""
 
-    order: list[int]
-    values: list[Any]
+    levels: Sequence[float]
+    place: int
+    kinds: Sequence[int]
+    scales: Sequence[float]
 
-    def in_plan_order(self) -> list[Any]:
-        return [value for _, value in sorted(zip(self.order, self.values, strict=True), key=itemgetter(0))]
+    def values(self) -> list[float]:
+        levels, place = self.levels, self.place
+        return [levels[place + kind] * scale for kind, scale in zip(self.kinds, self.scales, strict=True)]
 
 
 class TorchSink:
@@ -68,64 +74,47 @@ class TorchSink:
 
     def bind(
         self, hyper: str, scales: Sequence[float], kinds: Sequence[int]
-    ) -> Callable[[Sequence[float]], None]:
-        """A function that writes levels[kinds[i]] × scales[i] into group i.
+    ) -> Callable[[Sequence[float], int], None]:
+        """A function that writes levels[place + kinds[i]] × scales[i] into group i.
 
         It first compares with what was written last, and raises `ForeignChange` once if another hand wrote.
         A list of groups that was replaced by `optimizer.load_state_dict` is not foreign: it is written anew.
         """
         key, put = _writer(hyper, self._current(), self.optimizer.defaults)
-        # Groups of one kind stand together, so that a kind's level is looked up once.
-        order = sorted(range(len(scales)), key=kinds.__getitem__)
-        parts = [[scales[i] for i in order if kinds[i] == kind] for kind in sorted(set(kinds))]
-        self._reorder(hyper, order)
-        optimizer, memory, checks = self.optimizer, self._written, self._checks
-        count, alone = len(order), parts[0] if len(parts) == 1 else None
+        optimizer, memory, checks, count = self.optimizer, self._written, self._checks, len(scales)
         known: list[dict[str, Any]] = []
-        held: list[dict[str, Any]] = []
+        parts: Parts = []
 
-        def write(levels: Sequence[float]) -> None:
-            nonlocal known, held
+        def write(levels: Sequence[float], place: int) -> None:
+            nonlocal known, parts
             if optimizer.param_groups is not known or len(known) != count:
                 known = self._current()
-                held = [known[i] for i in order]
-            if not checks and put is None:
-                groups = iter(held)
-                for level, part in zip(levels, parts, strict=True):
-                    for scale, group in zip(part, groups):  # noqa: B905  # goes on with the next part
+                parts = _parts(known, scales, kinds)
+            if put is None and not checks:
+                for pairs in parts:
+                    level = levels[place]
+                    place += 1
+                    for group, scale in pairs:
                         group[key] = level * scale
                 return
-            if alone is not None:
-                level = levels[0]
-                values: list[Any] = [level * scale for scale in alone]
-            else:
-                values = [level * scale for level, part in zip(levels, parts, strict=True) for scale in part]
             written = memory.get(hyper)
-            if written is not None and put is None:
-                # What stands there is the very object that was written, unless another hand wrote.
-                for group, old, value in zip(held, written.values, values):  # noqa: B905  # equally long
-                    if group[key] is not old:
-                        break
-                    group[key] = value
-                else:
-                    written.values = values
+            if written is not None:
+                alike = put is None and written.scales is scales and written.kinds is kinds
+                if alike and _exchanged(key, parts, written, levels, place):
+                    written.levels, written.place = levels, place
                     return
-                _undo(key, held, written.values, values)
-            if written is not None and checks:
-                self._check(hyper, written)
-            for i, group in enumerate(held):
-                if put is None:
-                    group[key] = values[i]
-                else:
-                    values[i] = put(group, key, values[i])
-            memory[hyper] = _Written(order, values)
+                if checks:
+                    self._check(hyper, written)
+            now = _Written(levels, place, kinds, scales)
+            if put is None:
+                for group, value in zip(known, now.values(), strict=True):
+                    group[key] = value
+            else:
+                held = [put(group, key, value) for group, value in zip(known, now.values(), strict=True)]
+                now = _Written(held, 0, range(count), (1.0,) * count)
+            memory[hyper] = now
 
         return write
-
-    def _reorder(self, hyper: str, order: list[int]) -> None:
-        if hyper in self._written:
-            values = self._written[hyper].in_plan_order()
-            self._written[hyper] = _Written(order, [values[i] for i in order])
 
     def open(self, flags: Sequence[bool]) -> None:
         """Let each group train or stay as it is, statistics included; see `etude.torch.freezing`."""
@@ -174,9 +163,9 @@ class TorchSink:
         self._list = groups
         self._written.clear()
 
-    def _check(self, hyper: str, last: "_Written") -> None:
+    def _check(self, hyper: str, last: _Written) -> None:
         """Raise `ForeignChange` if a value, as a plain number, is another than was written."""
-        written, found = [_plain(value) for value in last.in_plan_order()], self.read(hyper)
+        written, found = last.values(), self.read(hyper)
         if found == written:
             return
         del self._written[hyper]  # said once: who catches the error goes on with the plan's rates
@@ -199,12 +188,33 @@ def _apart(old: float, new: float) -> str:
     return ", now ".join(short if short[0] != short[1] else (repr(old), repr(new)))
 
 
-def _undo(key: str, groups: list[dict[str, Any]], written: list[Any], values: list[Any]) -> None:
-    """Put back what was written before another hand's value was found in a later group."""
-    for group, old, value in zip(groups, written, values, strict=True):
-        if group[key] is not value:
-            return
-        group[key] = old
+def _parts(groups: list[dict[str, Any]], scales: Sequence[float], kinds: Sequence[int]) -> Parts:
+    parts: Parts = [[] for _ in range(max(kinds) + 1)]
+    for group, scale, kind in zip(groups, scales, kinds, strict=True):
+        parts[kind].append((group, scale))
+    return parts
+
+
+def _exchanged(key: str, parts: Parts, written: _Written, levels: Sequence[float], place: int) -> bool:
+    """Write over what was written last; False, with nothing changed, if another value stands anywhere."""
+    before, last = written.levels, written.place
+    for kind, pairs in enumerate(parts):
+        old, level = before[last + kind], levels[place + kind]
+        for group, scale in pairs:
+            if group[key] != old * scale:
+                _undo(key, parts, written, group)
+                return False
+            group[key] = level * scale
+    return True
+
+
+def _undo(key: str, parts: Parts, written: _Written, changed: dict[str, Any]) -> None:
+    """Put back what was written last into the groups before `changed`."""
+    for level, pairs in zip(written.levels[written.place :], parts):  # noqa: B905  # levels may go on
+        for group, scale in pairs:
+            if group is changed:
+                return
+            group[key] = level * scale
 
 
 def _name(group: dict[str, Any]) -> str:
@@ -229,7 +239,7 @@ def _plain(held: Any) -> float:
 
 def _writer(
     hyper: str, groups: list[dict[str, Any]], defaults: dict[str, Any]
-) -> tuple[str, Callable[..., Any] | None]:
+) -> tuple[str, Callable[..., float] | None]:
     """The key in a group, and how to write there what is no plain number; it returns what the group holds."""
     for group in groups:
         if _key(group, hyper) not in group:
@@ -249,9 +259,9 @@ def _writer(
     return key, _fill if tensors else None
 
 
-def _write_beta(group: dict[str, Any], key: str, value: float) -> tuple[float, ...]:
+def _write_beta(group: dict[str, Any], key: str, value: float) -> float:
     group[key] = (value, *group[key][1:])
-    return group[key]
+    return value
 
 
 def _fill(group: dict[str, Any], key: str, value: float) -> float:
