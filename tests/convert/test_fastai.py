@@ -8,9 +8,11 @@ import math
 import pytest
 
 from etude import Plan
+from etude import plan as plan_of
 from etude.convert.converted import recognised
 from etude.convert.fastai.calls import fastai
 from etude.errors import RecipeError
+from etude.model.leaf import Leaf
 
 UPDATES = 97
 
@@ -97,8 +99,7 @@ def test_fine_tune_is_two_cycles_of_which_the_first_is_for_the_last_group():
     momentum = expected(two(0.99, 0.95, 0.85, 0.95), 20) + expected(two(0.3, 0.95, 0.85, 0.95), 40)
     assert rates(converted, 60, hyper="momentum", epoch=10) == pytest.approx(momentum, rel=1e-9)
     assert any('frozen("2ep") >> hold(start=1)' in warning for warning in converted.warnings)
-    assert any("from 1e-05 to 0.001 by equal ratios" in warning for warning in converted.warnings)
-    assert not converted.settings
+    assert converted.settings == {"convention": "fastai(0.01)"}
 
 
 def test_fine_tune_by_its_defaults_and_without_its_first_epoch():
@@ -132,14 +133,26 @@ learn.fit(1, 1e-4)
     assert any("a gate says them" in warning for warning in converted.warnings)
 
 
-def test_slices():
-    tenth = fastai("learn.fit_one_cycle(5, slice(3e-3))")
-    assert tenth.settings == {"head": 10.0}
-    assert max(rates(tenth, 100)) == pytest.approx(3e-4)
-    spread = fastai("learn.fit_one_cycle(5, lr_max=slice(3e-5, 3e-3))")
-    assert not spread.settings
-    assert max(rates(spread, 100)) == 3e-3
-    assert any("layer_decay=(3e-05/0.003)**(1/n)" in warning for warning in spread.warnings)
+def test_slices_are_the_convention_of_fastai():
+    leaves = [Leaf("embed.weight", (4, 4), module="Embedding"), Leaf("head.weight", (4, 4))]
+    leaves[1:1] = [Leaf(f"layers.{i}.weight", (4, 4)) for i in range(3)]
+
+    def peaks(source):
+        converted = fastai(source)
+        assert any("over every rung" in warning for warning in converted.warnings)
+        plan = plan_of(
+            leaves, converted.hypers["lr"], groups=[("^head", {"depth": "head"})], **converted.settings
+        )
+        return [row["lr"] for row in plan.table()]
+
+    assert peaks("learn.fit_one_cycle(5, slice(3e-3))") == pytest.approx(
+        [3e-4, 3e-3]
+    )  # one group for all that share it
+    even = [3e-5 * 100 ** (i / 4) for i in range(5)]
+    assert peaks("learn.fit_one_cycle(5, lr_max=slice(3e-5, 3e-3))") == pytest.approx(even)
+    # A tenth as the lower bound is spread too: only slice(high) has a tenth for all but the last.
+    assert peaks("learn.fit_one_cycle(5, slice(3e-4, 3e-3))")[1] == pytest.approx(3e-4 * 10**0.25)
+    assert max(rates(fastai("learn.fit_one_cycle(5, slice(3e-5, 3e-3))"), 100)) == 3e-3
 
 
 def test_rates_that_the_source_leaves_open():

@@ -244,9 +244,11 @@ def test_layer_decay_is_counted_as_timm_counts_it():
         {"embeddings": 0.75**4 * 1e-3, "layer.0": 0.75**3 * 1e-3, "layer.1": 0.75**2 * 1e-3,
          "layer.2": 0.75e-3, "head": 1e-3}
     )  # fmt: skip
-    assert any("last block layer_decay times it" in warning for warning in converted.warnings)
+    assert any("puts it above, at the peak" in warning for warning in converted.warnings)
     floors = timm(BASE | {"sched": "cosine", "layer_decay": 0.75, "layer_decay_min_scale": 0.1})
-    assert any("layer_decay_min_scale has no word" in warning for warning in floors.warnings)
+    assert floors.settings["min_scale"] == 0.1
+    still = timm(BASE | {"sched": "cosine", "layer_decay": 0.75, "layer_decay_no_opt_scale": 0.05})
+    assert any("layer_decay_no_opt_scale=0.05 freezes" in warning for warning in still.warnings)
 
 
 def test_a_command_line_and_the_args_it_writes_say_the_same():

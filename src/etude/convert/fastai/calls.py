@@ -14,6 +14,7 @@ from etude.convert.fastai.phases import (
     flat_cosine,
     one_cycle,
     pieces,
+    spread_from,
     warm_restarts,
 )
 from etude.convert.pieces import path
@@ -82,7 +83,7 @@ def fastai(said: str, total: float | None = None, lr: float | None = None) -> Co
     settings = _groups(phases, traps)
     base = peak if lr is None else lr
     shape = pieces(phases, [phase.shape for phase in phases], peak)
-    hypers = {"lr": product(f"0.1 * {base!r}" if settings else base, path(shape))}
+    hypers = {"lr": product(base, path(shape))}
     if all(phase.momentum for phase in phases):
         hypers["momentum"] = path(pieces(phases, [phase.momentum for phase in phases]))
     decays = {decay for call in calls if (decay := _weight_decay(call, learner)) is not None}
@@ -129,7 +130,8 @@ def _phases(call: Call, learner: Mapping[str, Any], lr: float | None, traps: lis
     lowest = bounds["the lowest rate"]
     if lowest is None or known.draw is fine_tune:
         return phases
-    return [replace(phase, lowest=peak / 10 if lowest == "tenth" else read("lr", lowest)) for phase in phases]
+    convention = "fastai" if lowest == "tenth" else spread_from(read("lr", lowest) / peak)
+    return [replace(phase, convention=convention) for phase in phases]
 
 
 def _bounds(rate: Any) -> tuple[Any, Any]:
@@ -140,16 +142,13 @@ def _bounds(rate: Any) -> tuple[Any, Any]:
     return ("tenth" if low is None else low), high
 
 
-def _groups(phases: list[Phase], traps: list[str]) -> dict[str, float]:
-    """The settings where groups differ: all but the last at a tenth are a head at ten times the rest."""
-    last = phases[-1]
-    if last.lowest is None:
+def _groups(phases: list[Phase], traps: list[str]) -> dict[str, str]:
+    """The convention by which the rates of groups differ, if they do."""
+    convention = phases[-1].convention
+    if convention is None:
         return {}
-    if len(phases) == 1 and last.lowest == last.peak / 10:
-        traps.append("slice(high) trains all groups but the last at a tenth, which is head=10 in étude.")
-        return {"head": 10.0}
     traps.append(
-        f"fastai spreads the rates from {last.lowest:g} to {last.peak:g} by equal ratios over its groups; "
-        f"étude does so over the n blocks with layer_decay=({last.lowest:g}/{last.peak:g})**(1/n)."
+        "fastai spreads a slice over the groups of its splitter, often two or three; étude does so over "
+        "every rung from the embeddings to the head."
     )
-    return {}
+    return {"convention": convention}

@@ -29,7 +29,7 @@ class Stretch:
 class Phase:
     """One fit. `restarts` are the number of cycles and their growth, in place of a shape.
 
-    `lowest` is the rate of the lowest group where the groups differ.
+    `convention` says how the rates of the groups differ, if they do.
     """
 
     epochs: float | None
@@ -37,7 +37,12 @@ class Phase:
     shape: tuple[Stretch, ...] = ()
     momentum: tuple[Stretch, ...] = ()
     restarts: tuple[int, float] | None = None
-    lowest: float | None = None
+    convention: str | None = None
+
+
+def spread_from(lowest: float) -> str:
+    """The convention of a slice: from a ratio of the peak to the peak."""
+    return f"fastai({lowest:.12g})"
 
 
 class Arguments:
@@ -112,7 +117,7 @@ def fine_tune(asked: Arguments, peak: float) -> list[Phase]:
     head = {**shared, "n_epoch": frozen, "pct_start": 0.99}
     every = {"pct_start": 0.3, "div": 5.0, **asked.said, "n_epoch": asked.said.get("epochs")}
     [last] = one_cycle(Arguments(every, asked.traps), peak / 2)
-    last = Phase(last.epochs, last.peak, last.shape, last.momentum, lowest=last.peak / spread)
+    last = Phase(last.epochs, last.peak, last.shape, last.momentum, convention=spread_from(1 / spread))
     if not frozen:
         return [last]
     asked.traps.append(

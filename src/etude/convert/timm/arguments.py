@@ -74,9 +74,7 @@ def timm(said: Mapping[str, Any] | str, total: float | None = None, lr: float | 
             f"lr_noise moves the rate at random, by up to {most:.0%}; étude has no noise: it is left out."
         )
     settings = _layers(asked)
-    decay = settings.get("layer_decay")
-    peak = asked.peak if decay is None else f"{decay!r} * {asked.peak!r}"
-    hypers = {"lr": product(peak, *paths), "weight_decay": repr(asked.number("weight_decay"))}
+    hypers = {"lr": product(asked.peak, *paths), "weight_decay": repr(asked.number("weight_decay"))}
     if not asked.by_update and (off := within_epochs(product(1, *paths), epochs)):
         asked.traps.append(
             f"timm changes the rate once an epoch, étude at every update: within an epoch they differ by up "
@@ -140,20 +138,19 @@ def _cut_out(asked: Asked, kind: str, shape: str, rise: str, epochs: float) -> l
     return [shape, rise]
 
 
-def _layers(asked: Asked) -> dict[str, float]:
+def _layers(asked: Asked) -> dict[str, Any]:
     if "layer_decay" not in asked.said:
         return {}
     decay = read("layer_decay", asked.said["layer_decay"])
     if not 0 < decay <= 1:
         raise RecipeError(f"layer_decay: got {decay!r}; a ratio between two layers is above 0 and at most 1")
-    asked.traps.append(
-        "timm gives the head and the last norm the peak and the last block layer_decay times it; étude "
-        "counts from the last block, so the peak is multiplied by it and the head divided, and the norm "
-        "goes with the last block."
-    )
-    for key in ("layer_decay_min_scale", "layer_decay_no_opt_scale"):
-        if key in asked.said and read(key, asked.said[key]):
-            asked.traps.append(
-                f"{key} has no word in étude, and the text leaves it out: name the layers in groups."
-            )
-    return {"layer_decay": decay, "head": 1 / decay}
+    settings: dict[str, Any] = {"layer_decay": decay, "convention": "beit"}
+    asked.traps.append("timm counts a final norm to the last block; étude puts it above, at the peak.")
+    if lowest := read("layer_decay_min_scale", asked.said.get("layer_decay_min_scale", 0.0)):
+        settings["min_scale"] = lowest
+    if still := read("layer_decay_no_opt_scale", asked.said.get("layer_decay_no_opt_scale", 0.0)):
+        asked.traps.append(
+            f"layer_decay_no_opt_scale={still:g} freezes what would train at less than that, and the text "
+            f"leaves it out: name those layers with freeze=."
+        )
+    return settings
