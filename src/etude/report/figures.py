@@ -54,8 +54,10 @@ def schedules(curves: Mapping[str, Any], title: str = "") -> "Figure":
 def layer_rates(tables: Mapping[str, Sequence[Mapping[str, Any]]], title: str = "") -> "Figure":
     """The peak rate of every layer, bottom to top, with one panel for each named table side by side.
 
-    A table is a list of rows with `layer`, `depth` and `lr`; what has the same depth and rate shares a line.
+    A table is a list of rows with `layer`, `depth` and `lr`; what has the same layer and rate shares a line.
     """
+    from matplotlib.ticker import LogLocator
+
     panels = {name: _layers(rows) for name, rows in tables.items()}
     most = max(map(len, panels.values()))
     rates = [row["lr"] for rows in panels.values() for row in rows if row["lr"] > 0]
@@ -66,6 +68,10 @@ def layer_rates(tables: Mapping[str, Sequence[Mapping[str, Any]]], title: str = 
         axes = _axes(figure.add_subplot(1, len(panels), i + 1), name, "peak learning rate", "", grid="x")
         axes.set_xscale("log")
         axes.set_xlim(left, high * 3.6)
+        # Within two decades the powers of ten alone are too few numbers.
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+        axes.xaxis.set_major_formatter(_short_rate)
+        axes.xaxis.set_minor_formatter("")
         for y, row in enumerate(rows):
             value, shade = row["lr"] or left, _shade(row["lr"], low, high)
             axes.plot([left, value], [y, y], color=shade, lw=2, alpha=0.45, solid_capstyle="butt")
@@ -190,9 +196,7 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
 
 
 def _layers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    seen: dict[tuple[int, float], dict[str, Any]] = {}
-    for row in sorted(rows, key=lambda row: row["depth"]):
-        seen.setdefault((row["depth"], row["lr"]), {"layer": row["layer"], "lr": row["lr"]})
+    seen = {(row["layer"], row["lr"]): row for row in sorted(rows, key=lambda row: row["depth"])}
     return list(seen.values())
 
 
