@@ -28,8 +28,9 @@ LAYERS = {
     "control": 2, "model": 2, "convert": 2, "export": 2,
     "torch": 3, "keras": 3, "optax": 3, "mlx": 3, "trainer": 3, "lightning": 3,
     "planning": 4, "report": 4,
-    "finder": 5, "advise": 5, "train": 5,
-    "search": 6, "studio": 6, "cli": 6,
+    "finder": 5, "advise": 5,
+    "train": 6,
+    "search": 7, "studio": 7, "cli": 7,
 }  # fmt: skip
 HOSTS = ("trainer", "lightning")  # they stand on torch/, and plan the model that they are given
 FRAMEWORKS = {

@@ -195,7 +195,7 @@ def _gaps(values: Sequence[float | None]) -> list[float]:
     return [math.nan if value is None else value for value in values]
 
 
-def _layers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _layers(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     seen = {(row["layer"], row["lr"]): row for row in sorted(rows, key=lambda row: row["depth"])}
     return list(seen.values())
 
