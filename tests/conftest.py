@@ -3,6 +3,8 @@
 import csv
 import os
 import random
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +35,38 @@ class Tiny(NamedTuple):
     def words(self, **changes: Any) -> list[str]:
         """The same for the command line."""
         return [f"{key}={value}" for key, value in self.keys(**changes).items()]
+
+
+@pytest.fixture(scope="session")
+def processes() -> Callable[..., None]:
+    """`processes(work, …)`: fork two that run `work(rank, …)`, and wait for both, a minute at most."""
+    from torch import multiprocessing
+
+    def start(work: Callable[..., None], *arguments: Any, count: int = 2) -> None:
+        started = multiprocessing.start_processes(
+            work, arguments, nprocs=count, start_method="fork", join=False
+        )
+        until = time.monotonic() + 60
+        try:
+            while not started.join(timeout=1):
+                assert time.monotonic() < until, "the processes wait for each other"
+        finally:
+            for process in started.processes:
+                process.kill()
+
+    return start
+
+
+@pytest.fixture
+def accelerator() -> Any:
+    """An `Accelerator` of one process; what it keeps for the whole process is forgotten again."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState, GradientState
+
+    AcceleratorState._reset_state(True)
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(True)
+    GradientState._reset_state()
 
 
 @pytest.fixture(scope="session")

@@ -215,17 +215,6 @@ def test_through_the_trainer(family, tmp_path):
     check(model, attached.plan)
 
 
-@pytest.fixture
-def accelerator():
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState, GradientState
-
-    AcceleratorState._reset_state(True)
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
-
-
 @pytest.mark.parametrize("family", EVERY)
 def test_through_accelerate(family, accelerator):
     model, asked = build(family)

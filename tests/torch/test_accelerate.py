@@ -19,7 +19,6 @@ import torch
 import torch._dynamo  # loaded before the fork, as the next two are: each process would take seconds for it
 import torch.distributed.fsdp
 import torch.distributed.tensor
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import DataLoaderConfiguration, DistributedDataParallelKwargs
@@ -138,18 +137,10 @@ def work(rank, world, store, out, way, losses):
     torch.distributed.destroy_process_group()
 
 
-def run(folder, world, way, losses=None):
+def run(processes, folder, world, way, losses=None):
     """The results of all processes of one run."""
     stem = folder / f"{way}-{world}-{time.monotonic_ns()}"
-    arguments = (world, f"{stem}-store", str(stem), way, losses)
-    processes = mp.start_processes(work, arguments, nprocs=world, start_method="fork", join=False)
-    until = time.monotonic() + 60
-    try:
-        while not processes.join(timeout=1):
-            assert time.monotonic() < until, "the processes wait for each other"
-    finally:
-        for process in processes.processes:
-            process.kill()
+    processes(work, world, f"{stem}-store", str(stem), way, losses, count=world)
     return [json.loads(Path(f"{stem}-{rank}.json").read_text()) for rank in range(world)]
 
 
@@ -158,15 +149,15 @@ PLANNED = [PLAN.over(UPDATES).at(k)["lr"] for k in range(UPDATES)]
 
 
 @pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    (one,) = run(tmp_path_factory.mktemp("single"), 1, "driver")
+def single(processes, tmp_path_factory):
+    (one,) = run(processes, tmp_path_factory.mktemp("single"), 1, "driver")
     return one
 
 
 @pytest.mark.parametrize("way", ["driver", "scheduler", "late", "prepared", "split"])
-def test_pain_1_two_processes_have_the_rates_of_one(tmp_path, single, way):
+def test_pain_1_two_processes_have_the_rates_of_one(processes, tmp_path, single, way):
     """Also where LRScheduler is given to accelerator.prepare, which calls it once per process."""
-    first, second = run(tmp_path, 2, way)
+    first, second = run(processes, tmp_path, 2, way)
     assert first == second
     assert single["used"] == first["used"] == PLANNED
     for mine, theirs in zip(single["weights"], first["weights"], strict=True):
@@ -174,24 +165,24 @@ def test_pain_1_two_processes_have_the_rates_of_one(tmp_path, single, way):
 
 
 @pytest.mark.parametrize("way", ["gated driver", "gated late"])
-def test_pain_19_what_thaws_under_ddp_stays_the_same_on_both(tmp_path, way):
-    first, second = run(tmp_path, 2, way)
+def test_pain_19_what_thaws_under_ddp_stays_the_same_on_both(processes, tmp_path, way):
+    first, second = run(processes, tmp_path, 2, way)
     assert first == second
     assert first["used"] == [GATED.over(UPDATES).at(k)["lr"] for k in range(UPDATES)]
     assert first["body"][0] == first["body"][2] != first["body"][3]
 
 
-def test_pain_4_a_loop_that_steps_at_every_batch_is_right_from_the_first_update_on(tmp_path):
+def test_pain_4_a_loop_that_steps_at_every_batch_is_right_from_the_first_update_on(processes, tmp_path):
     """Before it, calls without an update are taken for a preview: here three."""
-    (one,) = run(tmp_path, 1, "unguarded")
+    (one,) = run(processes, tmp_path, 1, "unguarded")
     assert one["used"][1:] == [PLAN.over(UPDATES).at(k)["lr"] for k in range(4, 4 + UPDATES - 1)]
 
 
 @pytest.mark.parametrize("way", ["driver", "scheduler", "prepared"])
-def test_pains_30_and_31_readings_are_one_on_all_processes(tmp_path, way):
+def test_pains_30_and_31_readings_are_one_on_all_processes(processes, tmp_path, way):
     """Each process alone would cut the rate at other times, or not at all."""
     losses = [[0.9, 0.8, 0.7, 0.6, 0.5, 0.4], [1.1, 1.0, 1.3, 1.5, 1.6, 1.7]]  # means 1, 0.9, 1, 1.05, …
-    first, second = run(tmp_path, 2, way, losses)
+    first, second = run(processes, tmp_path, 2, way, losses)
     halved = [[rate / (1 if k < 4 else 2) for rate in row] for k, row in enumerate(PLANNED)]
     assert first["used"] == second["used"] == halved
 
@@ -227,14 +218,6 @@ def test_the_blocks_of_the_page_run_as_they_are_printed(accelerator):
     assert names["driver"].read() == names["driver"].at(7)["lr"]
     exec(reduced, names)
     assert names["mean"]({"a": 0.5, "b": 1.5}) == {"a": 0.5, "b": 1.5}
-
-
-@pytest.fixture
-def accelerator():
-    AcceleratorState._reset_state(True)
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state(True)
-    GradientState._reset_state()
 
 
 @pytest.mark.parametrize("prepared", [False, True])

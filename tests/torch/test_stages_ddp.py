@@ -5,7 +5,6 @@ The processes are forked from this one, which has made the imports.
 
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ import torch
 import torch._dynamo  # loaded before the fork, as the next two are: each process would take seconds for it
 import torch.distributed.fsdp
 import torch.distributed.tensor
-import torch.multiprocessing as mp
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from torch import nn
@@ -122,22 +120,14 @@ def work(rank, store, out, case, gates):
 
 
 @pytest.fixture
-def pair(tmp_path, monkeypatch):
+def pair(processes, tmp_path, monkeypatch):
     """Both processes' results of a case."""
     for name, value in {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29507", "WORLD_SIZE": "2"}.items():
         monkeypatch.setenv(name, value)
 
     def both(case, gates=UNFREEZE):
         stem = tmp_path / case.replace(" ", "-")
-        arguments = (f"{stem}-store", str(stem), case, gates)
-        processes = mp.start_processes(work, arguments, nprocs=2, start_method="fork", join=False)
-        until = time.monotonic() + 40
-        try:
-            while not processes.join(timeout=1):
-                assert time.monotonic() < until, "the processes wait for each other"
-        finally:
-            for process in processes.processes:
-                process.kill()
+        processes(work, f"{stem}-store", str(stem), case, gates)
         return [json.loads(Path(f"{stem}-{rank}.json").read_text()) for rank in (0, 1)]
 
     return both

@@ -3,12 +3,10 @@
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch._dynamo  # loaded before the fork: each process would take seconds for it
-import torch.multiprocessing as mp
 from safetensors.torch import load_file, save_file
 
 from etude.report.log import read
@@ -47,21 +45,18 @@ def work(rank: int, store: str, out: str, interrupt: int | None, source: str | N
     torch.distributed.destroy_process_group()
 
 
-def pair(
-    folder: Path, name: str, keys: dict, interrupt: int | None = None, source: str | None = None
-) -> Path:
+@pytest.fixture
+def pair(processes):
     """Run two processes; the stem of the files with their weights."""
-    out = folder / f"{name}-weights"
-    arguments = (str(folder / f"{name}-store"), str(out), interrupt, source, keys)
-    processes = mp.start_processes(work, arguments, nprocs=2, start_method="fork", join=False)
-    until = time.monotonic() + 60
-    try:
-        while not processes.join(timeout=1):
-            assert time.monotonic() < until, "the processes wait for each other"
-    finally:
-        for process in processes.processes:
-            process.kill()
-    return out
+
+    def both(
+        folder: Path, name: str, keys: dict, interrupt: int | None = None, source: str | None = None
+    ) -> Path:
+        out = folder / f"{name}-weights"
+        processes(work, str(folder / f"{name}-store"), str(out), interrupt, source, keys)
+        return out
+
+    return both
 
 
 def assert_equal(found: dict, expected: dict) -> None:
@@ -83,7 +78,7 @@ def steady(tiny, tmp_path_factory):
     return str(folder)
 
 
-def test_two_processes_are_one_run(tiny, steady, tmp_path):
+def test_two_processes_are_one_run(tiny, steady, tmp_path, pair):
     """161 examples, 4 a process: the last update of an epoch has one example, and one process none.
 
     The 19 validation texts are a single batch, which the other process does not have.
@@ -114,7 +109,7 @@ def test_two_processes_are_one_run(tiny, steady, tmp_path):
     assert_equal(load_file(tmp_path / "two/checkpoints/00000042/model.safetensors"), weights[0])
 
 
-def test_two_processes_stop_together_and_go_on_bit_for_bit(tiny, tmp_path):
+def test_two_processes_stop_together_and_go_on_bit_for_bit(tiny, tmp_path, pair):
     """With dropout, each process from a generator of its own; Ctrl-C reaches only the second."""
     keys = tiny.keys(batch=4)
     whole = pair(tmp_path, "whole", keys | {"output": str(tmp_path / "whole")})

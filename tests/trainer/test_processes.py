@@ -2,13 +2,11 @@
 
 import json
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch._dynamo  # loaded before the fork: each process would take seconds for it
-import torch.multiprocessing as mp
 from transformers import Trainer, TrainerCallback
 
 import etude
@@ -88,19 +86,11 @@ def work(rank: int, store: str, out: str, case: str, make, used) -> None:
 
 
 @pytest.fixture
-def pair(make, used, tmp_path):
+def pair(make, used, processes, tmp_path):
     """Both processes' results of a case."""
 
     def both(case: str) -> list[dict]:
-        arguments = (str(tmp_path / "store"), str(tmp_path / "out"), case, make, used)
-        processes = mp.start_processes(work, arguments, nprocs=2, start_method="fork", join=False)
-        until = time.monotonic() + 60
-        try:
-            while not processes.join(timeout=1):
-                assert time.monotonic() < until, "the processes wait for each other"
-        finally:
-            for process in processes.processes:
-                process.kill()
+        processes(work, str(tmp_path / "store"), str(tmp_path / "out"), case, make, used)
         return [json.loads((tmp_path / f"out-{rank}.json").read_text()) for rank in (0, 1)]
 
     return both
