@@ -1,0 +1,145 @@
+"""Étude's own suggestion, and the one place that says which rule is the default.
+
+Judged on real fine-tunes in docs/finder_judged.md, where the numbers below come from.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from etude.finder.rules import POINTS, RULES, Rule, confidence, smoothed
+from etude.finder.smoothing import Floats, noise_of
+from etude.finder.suggestion import Suggestion, no_suggestion, written
+
+EDGE = 0.03
+"""Where the held-out loss is rougher than this from one update to the next, updates overshoot."""
+PEAK = 0.5
+"""The best peak of a run, as a share of the rate at that edge."""
+QUIET = 0.005
+"""A curve less rough than this while the rates do nothing yet is of the same examples at every point."""
+KERNEL = 0.4
+"""The deviation, in decades, over which roughness is averaged."""
+DIP = 0.25
+"""The same for noisy losses."""
+SEEN = 3.5
+"""A dip of fewer standard errors is none."""
+OTHERS = ("steepest", "valley", "minimum")
+
+
+def consensus(rates: Sequence[float], losses: Sequence[float]) -> Suggestion:
+    """Half the rate at which updates begin to overshoot; of a noisy curve the centre of its dip.
+
+    A held-out loss, of the same examples at every point, has hardly any noise: it falls smoothly until
+    updates overshoot, then it is rough. The edge is where its second difference passes 3% of the loss, and
+    half of it was the best peak of runs of 60 updates. Training losses, each of another batch, hide the edge
+    in 1% to 7% of noise. There the suggestion is the mean log rate of where the smooth curve lies below its
+    beginning, weighted by the square of how far. The reason says what other rules say.
+
+    >>> rates = [10 ** (-6 + k / 10) for k in range(61)]
+    >>> losses = [1 / (1 + 300 * rate) + 10 * rate * (-1) ** k for k, rate in enumerate(rates)]
+    >>> found = consensus(rates, losses)
+    >>> [written(rate) for rate in (found.low, found.rate, found.high)]
+    ['2.4e-4', '4.7e-4', '9.4e-4']
+    >>> found.reason.split(";")[0]
+    'half of 9.4e-4, above which updates overshoot'
+    """
+    finite = np.isfinite(np.asarray(losses, dtype=float))
+    n = len(finite) if finite.all() else int(np.argmin(finite))
+    curve = smoothed(rates, losses)
+    if n < POINTS and isinstance(curve, str):
+        return no_suggestion("consensus", curve)
+    x, y = np.log10(np.asarray(rates[:n], dtype=float)), np.asarray(losses[:n], dtype=float)
+    rough = roughness(x, y)
+    if float(np.mean(rough[: max(2, n // 5)])) >= QUIET:
+        found = _dip(x, y)
+    else:
+        found = curve if isinstance(curve, str) else _edge(x, y, rough, confidence(curve))
+    if isinstance(found, str):
+        return no_suggestion("consensus", found)
+    low, rate, high, reason, sure = found
+    others = ", ".join(f"{name} {written(RULES[name](rates, losses).rate)}" for name in OTHERS)
+    trust = round(float(sure / (1 + np.log10(high / low))), 3)
+    return Suggestion(rate, low, high, "consensus", trust, f"{reason}; others: {others}")
+
+
+def roughness(x: Floats, losses: Floats) -> Floats:
+    """The second difference of the losses as a share of the loss: the geometric mean around each point.
+
+    Two values less than there are points, divided by √3, so that noise has the roughness of its first
+    difference. `x` is log10 of the rates; less than 1e-5 counts as that. Points exactly on the line between
+    their neighbours, which stand for losses not taken, do not count.
+    """
+    size = np.maximum(np.convolve(np.abs(losses), (0.25, 0.5, 0.25), mode="valid"), 1e-12)
+    share = np.abs(np.diff(losses, 2)) / 3**0.5 / size
+    weight = np.exp(-0.5 * ((x[1:-1, None] - x[None, 1:-1]) / KERNEL) ** 2) * (share > 1e-12)
+    told = weight.sum(1)
+    mean = weight @ np.log(np.maximum(share, 1e-5)) / np.maximum(told, 1e-300)
+    return np.where(told > 0, np.exp(mean), 1e-5)
+
+
+def _edge(
+    x: Floats, losses: Floats, rough: Floats, sure: float
+) -> tuple[float, float, float, str, float] | str:
+    """Half the rate at the edge, from half of that up to the edge.
+
+    A loss that stays smooth until it diverges, as without noise in the gradients, has its edge at its lowest.
+    """
+    if rough.max() >= EDGE:
+        edge, said = _passes(x[1:-1], rough, EDGE), "above which updates overshoot"
+    elif (lowest := int(np.argmin(losses))) < len(losses) - 1:
+        edge, said = float(10 ** x[lowest]), "at which the loss is lowest"
+    else:
+        return "the loss still falls, smoothly, at the end of the sweep: sweep to higher rates"
+    return edge * PEAK**2, edge * PEAK, edge, f"half of {written(edge)}, {said}", sure
+
+
+def _passes(x: Floats, rough: Floats, share: float) -> float:
+    """The first rate at which the roughness reaches `share`; between two points on a line in log and log."""
+    i = int(np.argmax(rough >= share))
+    if i == 0:
+        return float(10 ** x[0])
+    part = np.log(share / rough[i - 1]) / np.log(rough[i] / rough[i - 1])
+    return float(10 ** (x[i - 1] + part * (x[i] - x[i - 1])))
+
+
+def _dip(x: Floats, losses: Floats) -> tuple[float, float, float, str, float] | str:
+    """The centre of where the curve lies below its beginning; a loss half above that counts as half above."""
+    start = float(np.median(losses[: max(5, len(losses) // 4)]))
+    capped = np.minimum(losses, start + 0.5 * abs(start))
+    weight = np.exp(-0.5 * ((x[:, None] - x[None, :]) / DIP) ** 2)
+    weight /= weight.sum(1, keepdims=True)
+    depth = np.maximum(start - weight @ capped, 0)
+    error = noise_of(x, losses) * float(np.sqrt((weight**2).sum(1).max()))
+    if depth.max() <= max(SEEN * error, 1e-9 * abs(start)):
+        return "the loss never lies clearly below where it began"
+    centre = float(np.average(x, weights=depth**2))
+    spread = float(np.sqrt(np.average((x - centre) ** 2, weights=depth**2)))
+    low, rate, high = (float(10 ** (centre + k * spread)) for k in (-1, 0, 1))
+    sure = float(depth.max() / (depth.max() + SEEN * error))
+    return low, rate, high, "the centre of the dip of noisy losses; held_out= would make it surer", sure
+
+
+DEFAULT: Rule = consensus
+
+
+def over_seeds(said: Suggestion, singles: Sequence[Suggestion]) -> Suggestion:
+    """The mean log rate of several seeds; `said` is what was said of the mean of their curves.
+
+    A mean of curves is smoother than each of them, so its own rate is too high. The range covers all;
+    confidence keeps half if they lie a decade apart, and the share of those that say anything.
+
+    >>> mean, low, high = (Suggestion(rate, rate / 2, 2 * rate, "consensus", 0.8, "…") for rate in (2, 1, 6))
+    >>> print(over_seeds(mean, [low, high, no_suggestion("consensus", "the curve is flat")]))
+    lr=2.4 (1 … 6, consensus, confidence 0.3): …; 2 of 3 seeds alone: 1 … 6
+    """
+    found = [each.rate for each in singles if each.rate is not None]
+    if said.rate is None or said.low is None or said.high is None or len(singles) < 2 or not found:
+        return said
+    rate = float(np.exp(np.mean(np.log(found))))
+    low, high = min(said.low, *found), max(said.high, *found)
+    parted = float(np.log10(max(found) / min(found)))
+    sure = said.confidence * len(found) / len(singles) / (1 + parted)
+    span = f": {written(min(found))} … {written(max(found))}"
+    many = f"{len(found)} of {len(singles)}" if len(found) < len(singles) else f"{len(singles)}"
+    reason = f"{said.reason}; {many} seeds alone{span}"
+    return Suggestion(rate, low, high, said.rule, round(sure, 3), reason)
