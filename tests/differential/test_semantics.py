@@ -39,6 +39,14 @@ ACCEPTED = {
     "restart-starts-low": ("pytorch_scheduler",),
     "restart-rounding": ("transformers", "timm"),
     "wrapped-recursion": ("pytorch_scheduler",),
+    "plateau-patience": ("plateau",),
+    "plateau-negative": ("plateau",),
+    "plateau-nan": ("plateau",),
+    "plateau-after-a-spike": ("plateau",),
+    "plateau-cooldown": ("plateau",),
+    "plateau-small-rates": ("plateau",),
+    "greedy-bounds": ("plateau",),
+    "greedy-small-rates": ("plateau",),
     "single-precision": ("optax", "keras"),
 }
 

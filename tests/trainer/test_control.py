@@ -222,14 +222,22 @@ def parameter(trainer, name):
     return dict(trainer.model.named_parameters())[name].detach()
 
 
-def test_a_metric_that_no_evaluation_gives_is_named_after_the_first(make):
-    trainer = make(**EVALUATING)
+@pytest.mark.parametrize(
+    ("measured", "given", "updates"),
+    [(False, {}, 0), (True, {}, 2), (True, {"eval_on_start": True}, 0)],
+    ids=["known", "after the first evaluation", "which may come first"],
+)
+def test_pain_33_a_metric_that_no_evaluation_gives_is_named(make, measured, given, updates):
+    """Before the first update, but for what `compute_metrics` adds."""
+    trainer = make(**EVALUATING, **given)
+    if measured:
+        trainer.compute_metrics = lambda predicted: {"accuracy": 0.5}
     attach(trainer, 0.1, controllers=[early_stop("eval_los")])
     with pytest.raises(
         EtudeError, match="reads 'eval_los', which no evaluation gives; did you mean 'eval_loss'"
     ):
         trainer.train()
-    assert trainer.state.global_step == 2
+    assert trainer.state.global_step == updates
 
 
 def test_controllers_without_evaluations_are_refused(make):

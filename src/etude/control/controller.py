@@ -1,7 +1,7 @@
 """What a controller is: a pure reducer from readings to edits, and what it may ask of the loop."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from etude.core.edit import Edit
@@ -12,16 +12,33 @@ class Discard:
     """Asked of the loop: drop the update that is being made; the clock stays."""
 
     reason: str = ""
+    author: str = field(default="", kw_only=True)
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Asked of the loop: clip the gradient of the update that is being made to this norm."""
+
+    norm: float
+    reason: str = ""
+    author: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True)
 class Restore:
-    """Asked of the loop: load the last checkpoint, then `edit(Rollback(...))`."""
+    """Asked of the loop: load the last checkpoint, then `edit(Rollback(...))`.
+
+    From there on the rate is multiplied by `by`, with a `Scale`; with `end` the run ends there, with a
+    `Stop`. The memory of `author` stays as it is, that of the other controllers comes from the checkpoint.
+    """
 
     reason: str = ""
+    by: float = 1.0
+    end: bool = False
+    author: str = field(default="", kw_only=True)
 
 
-Action = Discard | Restore
+Action = Discard | Clip | Restore
 
 
 @runtime_checkable
@@ -29,7 +46,8 @@ class Controller(Protocol):
     """A reducer without state of its own: the driver keeps what `init` and `update` return.
 
     It is asked once per reading that has all the metrics it `reads`. Its state is strict JSON (None, never
-    infinity), so that a checkpoint can hold it.
+    infinity), so that a checkpoint can hold it. One whose answer depends on the schedule, on where its decay
+    begins or the run ends, has `sees_rates` set: its `update` is given the rates in force too, as `rates`.
     """
 
     @property

@@ -3,14 +3,17 @@
 import glob
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from etude.control import agreement
 from etude.control.ahead import NO_BLOCK, Ahead, Write
 from etude.control.controller import Action, Controller
 from etude.core.edit import Edit, Rollback, Scale
+from etude.core.length import TOLERANCE
 from etude.core.plan import Group, Plan
 from etude.core.rates import Rates, rates_from_state
-from etude.errors import EtudeError, ForeignChange, PlanError, PlanMismatch, ScheduleError
+from etude.errors import EtudeError, ForeignChange, PlanError, PlanMismatch, ScheduleError, near
 
 FORMAT = 1
 FOREIGN = ("raise", "adopt", "restore")
@@ -67,9 +70,14 @@ class Driver:
     """Writes the rates of a run into one optimizer, and asks controllers after each reading.
 
     It has no counter: `apply(begin)` writes what the plan and the edits say for an update that begins at
-    `begin`, so that asking twice, out of order or after a resume makes no difference. `reduce` makes one
-    reading of those of several processes before any controller sees it. `foreign` says what happens when
-    another hand changed a rate: "raise" `ForeignChange`, "adopt" it as a `Scale`, or "restore" the plan's.
+    `begin`, so that asking twice, out of order or after a resume makes no difference. `foreign` says what
+    happens when another hand changed a rate: "raise" `ForeignChange`, "adopt" it as a `Scale`, or "restore"
+    the plan's. `metrics` names what readings will have, if that is known: `check_metrics`.
+
+    A run of several processes gives `gather`, a function that gives all of them what each one puts in, in
+    one order (`etude.torch.processes.gather`). At every reading they then compare their rates, decide on the
+    mean of what they have read, and do what the first of them decides. `reduce` makes one reading of theirs
+    in another way.
     """
 
     def __init__(
@@ -79,7 +87,9 @@ class Driver:
         controllers: Sequence[Controller] = (),
         *,
         reduce: Callable[[dict[str, float]], dict[str, float]] | None = None,
+        gather: agreement.Gather | None = None,
         foreign: str = "raise",
+        metrics: Iterable[str] | None = None,
     ):
         if foreign not in FOREIGN:
             raise EtudeError(
@@ -95,7 +105,10 @@ class Driver:
         self.controllers = tuple(controllers)
         self.memory = {one.name: one.init() for one in self.controllers}
         self.reduce = reduce
+        self.gather = gather
         self.foreign = foreign
+        if metrics is not None:
+            self.check_metrics(metrics)
         self._read: dict[str, float] = {}
         self._unbind()
 
@@ -210,32 +223,73 @@ class Driver:
         """What the optimizer will really use, in group order: the log, and the check of the first law."""
         return self._written_to().read(hyper)
 
-    def observe(self, t: float, reading: Mapping[str, float]) -> tuple[Action, ...]:
+    def check_metrics(self, known: Iterable[str]) -> None:
+        """Raise `ScheduleError` for a controller that reads what is not among the `known` names.
+
+        For whoever knows, before the first update, what the readings of a run will have.
+        """
+        known = list(known)
+        for one in self.controllers:
+            for metric in one.reads:
+                if metric not in known:
+                    raise ScheduleError(
+                        f"{one.name} reads {metric!r}, which no reading has{near(metric, known)}"
+                    )
+
+    def observe(self, t: float, reading: Mapping[str, float], *, alike: bool = False) -> tuple[Action, ...]:
         """Hand a reading to the controllers; `t` is where the clock stands, where the next update begins.
 
-        Their edits take effect at once; what they ask of the loop is returned. Raises `ScheduleError` for a
-        second reading of one metric at one time.
+        A controller is asked once for each reading that has all it reads. Their edits take effect at once;
+        what they ask of the loop is returned. Of several processes each one calls this, with what it has
+        read, if anything; one that is `alike` on all of them, to the last bit, needs no word between them.
+        Raises `ScheduleError` for a second reading of one metric at one time, and `EtudeError` on every
+        process where their rates are not the same.
         """
-        for metric in reading:
+        gather, reduce = (None, None) if alike else (self.gather, self.reduce)
+        seen = {metric: float(value) for metric, value in reading.items()}
+        if gather is not None:
+            shown = agreement.shown(self.rates, t, self.sink)
+            seen = agreement.checked(gather((shown, seen)), seen if reduce else None)
+        if reduce is not None:
+            seen = reduce(seen)
+        for metric in seen:
             if metric in self._read and t <= self._read[metric]:
                 raise ScheduleError(
                     f"a reading of {metric!r} at {t:g} comes after one at {self._read[metric]:g}: "
                     f"there is one reading per metric and time"
                 )
-        self._read |= dict.fromkeys(reading, t)
-        seen = {metric: float(value) for metric, value in reading.items()}
-        if self.reduce is not None:
-            seen = self.reduce(seen)
-        actions: list[Action] = []
+        self._read |= dict.fromkeys(seen, t)
+        if self.rates.total < t < self.rates.total + TOLERANCE:
+            t = self.rates.total  # a clock that sums fractions may end a rounding error late
+        memory, answers = self._decided(t, seen)
+        if gather is not None:
+            memory, answers = gather((memory, answers))[0]
+        self.memory = memory
+        for one in answers:
+            if isinstance(one, Edit):
+                self.edit(one)
+        return tuple(one for one in answers if not isinstance(one, Edit))
+
+    def _decided(self, t: float, seen: dict[str, float]) -> tuple[dict[str, Any], list[Edit | Action]]:
+        """The memory after a reading, and the answers; each controller sees the edits of those before it."""
+        rates, memory, answers = self.rates, dict(self.memory), []
         for one in self.controllers:
             if not all(metric in seen for metric in one.reads):
                 continue
-            self.memory[one.name], answer = one.update(self.memory[one.name], t, seen)
+            asked: Callable[..., Any] = one.update
+            if getattr(one, "sees_rates", False):
+                asked = partial(asked, rates=rates)
+            memory[one.name], answer = asked(memory[one.name], t, seen)
+            if answer is not None:
+                answers.append(answer)
             if isinstance(answer, Edit):
-                self.edit(answer)
-            elif answer is not None:
-                actions.append(answer)
-        return tuple(actions)
+                rates = rates.edit(answer)
+        return memory, answers
+
+    def forget(self, metrics: Iterable[str]) -> None:
+        """Let these be read again at the same time: the update that they were read of is not made."""
+        gone = set(metrics)
+        self._read = {metric: t for metric, t in self._read.items() if metric not in gone}
 
     def edit(self, one: Edit) -> None:
         """Change the rates from `one.at` on; raises `ScheduleError` where that makes no sense."""

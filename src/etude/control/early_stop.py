@@ -1,24 +1,40 @@
-"""Early stopping: end the run when a metric has not improved for a number of readings."""
+"""Early stopping: end the run when a metric has not improved for a number of readings, or has diverged."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from etude.control.controller import controller
+from etude.control.improvement import Improving, at_least, whole
 from etude.core.edit import Stop
-from etude.errors import ScheduleError
 
 
 @controller
 def early_stop(
-    metric: str = "eval_loss", patience: int = 3, *, greater_is_better: bool = False, threshold: float = 0.0
+    metric: str = "eval_loss",
+    patience: int = 3,
+    *,
+    greater_is_better: bool | None = None,
+    threshold: float = 0.0,
+    threshold_mode: str = "abs",
+    divergence: float | None = None,
+    below: float | None = None,
+    name: str = "early_stop",
 ) -> "EarlyStop":
     """End the run after `patience` readings of `metric` in a row that are not better than the best so far.
 
-    Better means by more than `threshold`, in the metric's own unit. A reading that is not finite is never
-    better. Raises `ScheduleError` for a patience below 1 or a negative threshold. Prechelt, "Early stopping,
-    but when?" (1998), criterion UP.
+    Better means by more than `threshold`, in the metric's own unit, or with `threshold_mode="rel"` as a share
+    of the best; the metric's name says in which direction, unless `greater_is_better` does. A reading that is
+    not finite is never better. Prechelt, "Early stopping, but when?" (1998), criterion UP.
+
+    With `divergence` the run ends at once at a reading that is not finite, or worse than the best by more
+    than `divergence` × |best|: 3 is a loss of four times the best. With `below` the readings that count are
+    those below it, whether better or not: `early_stop("grad_norm", 100, below=0.01)` ends a run whose
+    gradients have gone (as GradES does for single matrices: Wen et al., arXiv:2509.01842). A single large
+    gradient is no reason to end a run; `spike` clips it or drops it.
+
+    Raises `ScheduleError` for an option that makes no sense.
 
     >>> stop = early_stop("eval_loss", patience=2)
     >>> state = stop.init()
@@ -27,30 +43,30 @@ def early_stop(
     >>> edit
     Stop(at=4.0, author='early_stop', reason='eval_loss 0.75: 2 readings without improvement on 0.7')
     """
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise ScheduleError(f"early_stop(patience={patience!r}) takes a number of readings, 1 or more")
-    if not threshold >= 0:
-        raise ScheduleError(f"early_stop(threshold={threshold!r}) takes a number of 0 or more")
-    return EarlyStop(metric, patience, greater_is_better, threshold)
+    return EarlyStop(
+        metric, patience, divergence, below,
+        threshold=threshold, threshold_mode=threshold_mode, greater_is_better=greater_is_better, name=name,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class EarlyStop:
+class EarlyStop(Improving):
     """The controller that `early_stop` makes."""
 
-    metric: str
+    word: ClassVar[str] = "early_stop"
     patience: int
-    greater_is_better: bool
-    threshold: float
-    name: str = "early_stop"
+    divergence: float | None
+    below: float | None
 
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one metric it watches."""
-        return (self.metric,)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole("early_stop", "patience", self.patience, 1)
+        for name in ("divergence", "below"):
+            if (value := getattr(self, name)) is not None:
+                at_least("early_stop", name, value, 0)
 
     def init(self) -> dict[str, Any]:
-        """No best reading yet, none without improvement."""
+        """No best reading yet, none that counts."""
         return {"best": None, "bad": 0}
 
     def update(
@@ -58,14 +74,28 @@ class EarlyStop:
     ) -> tuple[dict[str, Any], Stop | None]:
         """Count readings without improvement; `Stop` at the one that makes it `patience`."""
         value, best = reading[self.metric], state["best"]
-        if math.isfinite(value) and (best is None or self._gain(value, best) > self.threshold):
-            return {"best": value, "bad": 0}, None
-        bad = state["bad"] + 1
-        if bad < self.patience:
-            return {"best": best, "bad": bad}, None
-        lasting = "any" if best is None else f"{best:.6g}"
-        reason = f"{self.metric} {value:.6g}: {bad} readings without improvement on {lasting}"
-        return {"best": best, "bad": bad}, Stop(t, author=self.name, reason=reason)
+        better = self.better(value, best)
+        after = {"best": value if better else best, "bad": state["bad"] + 1}
+        if self._diverged(value, best):
+            return after, self._stop(t, f"{self.metric} {value:.6g} has diverged: the best was {best}")
+        if self.below is None and better:
+            return {**after, "bad": 0}, None
+        if self.below is not None and not value < self.below:
+            return {**after, "bad": 0}, None
+        if after["bad"] < self.patience:
+            return after, None
+        if self.below is None:
+            return after, self._stop(t, self.waited(value, after["bad"], best))
+        return after, self._stop(
+            t, f"{self.metric} {value:.6g}: {after['bad']} in a row below {self.below:g}"
+        )
 
-    def _gain(self, value: float, best: float) -> float:
-        return value - best if self.greater_is_better else best - value
+    def _diverged(self, value: float, best: float | None) -> bool:
+        if self.divergence is None:
+            return False
+        if not math.isfinite(value):
+            return True
+        return best is not None and self.gain(best, value) > self.divergence * abs(best)
+
+    def _stop(self, t: float, reason: str) -> Stop:
+        return Stop(t, author=self.name, reason=reason)

@@ -1,13 +1,16 @@
 """What is watched while a trainer trains: the rates before each update, the end of the run, evaluations."""
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import IntervalStrategy
 
+from etude.control.reading import READINGS
 from etude.errors import EtudeError, near
 from etude.trainer import processes
+from etude.trainer.metrics import known_metrics
 from etude.trainer.optimizer import rates_in_use
 
 if TYPE_CHECKING:
@@ -22,12 +25,13 @@ class Watch(TrainerCallback):
 
     def __init__(self, attached: "Attachment"):
         self.attached = attached
-        self.reads = {metric: one.name for one in attached.controllers for metric in one.reads}
+        read = {metric: one.name for one in attached.controllers for metric in one.reads}
+        self.reads = {metric: name for metric, name in read.items() if metric not in READINGS}
         for metric, name in self.reads.items():
             if not metric.startswith("eval_"):
                 raise EtudeError(
                     f"{name} reads {metric!r}; what a trainer's evaluations give is called eval_…: write "
-                    f"{'eval_' + metric!r}"
+                    f"{'eval_' + metric!r}; of every update there are {' and '.join(READINGS)}"
                 )
         self._given: set[str] = set()
         self._read: dict[str, float] = {}
@@ -50,6 +54,8 @@ class Watch(TrainerCallback):
                 f"{', '.join(sorted(set(self.reads.values())))} needs evaluations: write "
                 f'eval_strategy="steps" or "epoch" in TrainingArguments'
             )
+        if (known := known_metrics(attached.trainer)) is not None:
+            self._refuse_unknown(known)
         if attached.left <= 0 and not self._done(state):
             last = attached.driver.edits[-1] if attached.driver.edits else "the plan"
             raise EtudeError(
@@ -64,12 +70,15 @@ class Watch(TrainerCallback):
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
     ) -> None:
-        if self._given and (unknown := sorted(set(self.reads) - self._given)):
-            raise EtudeError(
-                f"{self.reads[unknown[0]]} reads {unknown[0]!r}, which no evaluation gives"
-                f"{near(unknown[0], self._given)}"
-            )
+        if self._given:
+            self._refuse_unknown(self._given)
         self._tell_the_end(state)
+        self.attached.guard.begin()
+
+    def _refuse_unknown(self, known: Collection[str]) -> None:
+        for metric, name in sorted(self.reads.items()):
+            if metric not in known:
+                raise EtudeError(f"{name} reads {metric!r}, which no evaluation gives{near(metric, known)}")
 
     def _tell_the_end(self, state: TrainerState) -> None:
         """The run's last update as the trainer counts: it counts skipped updates too, the clock does not."""
@@ -96,6 +105,7 @@ class Watch(TrainerCallback):
                 f"another hand put {type(trainer.lr_scheduler).__name__} in the place of the trainer's "
                 f"scheduler, and étude's clock stands still; leave trainer.lr_scheduler as it is"
             )
+        attached.guard.ask()
         attached.driver.apply(attached.t)  # answers a foreign write before an update uses it
         planned, used = attached.planned, rates_in_use(trainer.optimizer)
         for name in {**planned, **used}:
@@ -119,10 +129,5 @@ class Watch(TrainerCallback):
         fresh = {m: metrics[m] for m in self.reads if m in metrics and t > self._read.get(m, -1)}
         if fresh:
             self._read |= dict.fromkeys(fresh, t)
-            if actions := attached.scheduler.observe(fresh):
-                raise EtudeError(
-                    f"a controller asks for {', '.join(type(one).__name__ for one in actions)}, which a "
-                    f"trainer's loop cannot do; use it in a loop of your own or in etude finetune"
-                )
-            attached.stop_at_the_end()
+            attached.do(attached.scheduler.observe(fresh))
         processes.check_agreement(rates_in_use(attached.trainer.optimizer))

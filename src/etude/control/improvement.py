@@ -1,0 +1,112 @@
+"""Whether a reading is better than another: in both directions, by a margin, wherever zero lies."""
+
+import math
+import re
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from etude.core.namespace import number
+from etude.errors import ScheduleError, near
+
+MODES = ("rel", "abs")
+# Words in a metric's name that say that more is better; a metric without one is taken for a loss.
+GREATER = {
+    "acc", "accuracies", "accuracy", "auc", "auprc", "auroc", "bleu", "chrf", "correlation", "dice", "em",
+    "exact", "f1", "fbeta", "iou", "kappa", "map", "match", "matthews", "mcc", "meteor", "miou", "mrr",
+    "ndcg", "pass", "pearson", "pearsonr", "precision", "r2", "recall", "reward", "rewards", "rouge1",
+    "rouge2", "rougel", "rougelsum", "score", "similarity", "spearman", "spearmanr", "top1", "top5",
+}  # fmt: skip
+SMALLER = {"brier", "error", "errors", "loss", "nll", "perplexity", "ppl"}
+
+
+def greater_is_better(metric: str) -> bool:
+    """What the name of a metric says of it; a name that says nothing is taken for that of a loss.
+
+    >>> [greater_is_better(name) for name in ("eval_loss", "eval_token_accuracy", "f1", "f1_error", "wer")]
+    [False, True, True, False, False]
+    """
+    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    return bool(words & GREATER) and not words & SMALLER
+
+
+@dataclass(frozen=True)
+class Improving:
+    """What controllers share that wait for a metric to get better.
+
+    A reading is better than another if the gain, in the metric's direction, is more than `threshold` (mode
+    "abs") or `threshold` × |the other| (mode "rel"). Decisions are the same for a metric shifted by a
+    constant ("abs") or multiplied by a positive one ("rel"). torch and optax write best × (1 - threshold),
+    which for a negative best asks for less than the best (pytorch#47513, optax#1767).
+    """
+
+    word: ClassVar[str] = ""
+    metric: str
+    _: KW_ONLY
+    greater_is_better: bool | None
+    threshold: float
+    threshold_mode: str
+    name: str
+
+    def __post_init__(self) -> None:
+        check(self.word, "metric", self.metric, isinstance(self.metric, str) and self.metric, "a name")
+        check(self.word, "name", self.name, isinstance(self.name, str) and self.name, "a text")
+        if self.greater_is_better is None:
+            object.__setattr__(self, "greater_is_better", greater_is_better(self.metric))
+        check(
+            self.word, "greater_is_better", self.greater_is_better,
+            isinstance(self.greater_is_better, bool), "True or False, or None to go by the metric's name",
+        )  # fmt: skip
+        at_least(self.word, "threshold", self.threshold, 0)
+        if self.threshold_mode not in MODES:
+            raise ScheduleError(
+                f"{self.word}(threshold_mode={self.threshold_mode!r}) is not known"
+                f"{near(str(self.threshold_mode), MODES)}"
+            )
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The one metric it watches."""
+        return (self.metric,)
+
+    def gain(self, value: float, other: float) -> float:
+        """By how much a reading is better than another, in the metric's own unit; negative if it is worse."""
+        return value - other if self.greater_is_better else other - value
+
+    def better(self, value: float, best: float | None) -> bool:
+        """Whether a reading is better than the best so far; the first finite one is, no other one ever is."""
+        if not math.isfinite(value):
+            return False
+        if best is None:
+            return True
+        margin = self.threshold * abs(best) if self.threshold_mode == "rel" else self.threshold
+        return self.gain(value, best) > margin
+
+    def waited(self, value: float, count: int, best: float | None) -> str:
+        """The reason of an edit at a reading, the last of `count` that were not better than the best."""
+        readings = "reading" if count == 1 else "readings"
+        than = "any" if best is None else f"{best:.6g}"
+        return f"{self.metric} {value:.6g}: {count} {readings} without improvement on {than}"
+
+
+def check(word: str, name: str, value: Any, right: Any, asked: str) -> None:
+    """Raise `ScheduleError` for a controller's option that is not `right`, with what is `asked`."""
+    if not right:
+        raise ScheduleError(f"{word}({name}={value!r}) takes {asked}")
+
+
+def whole(word: str, name: str, value: Any, least: int, of: str = "readings") -> None:
+    """Raise `ScheduleError` unless an option is a number of readings, `least` or more."""
+    right = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    check(word, name, value, right, f"a number of {of}, {least} or more")
+
+
+def at_least(word: str, name: str, value: Any, least: float) -> None:
+    """Raise `ScheduleError` unless an option is a finite number of `least` or more."""
+    found = number(value, f"{word}({name}=…)")
+    check(word, name, value, found >= least, f"a number of {least:g} or more")
+
+
+def between(word: str, name: str, value: Any, low: float, high: float) -> None:
+    """Raise `ScheduleError` unless an option lies between `low` and `high`, neither of them included."""
+    found = number(value, f"{word}({name}=…)")
+    check(word, name, value, low < found < high, f"a number between {low:g} and {high:g}")
