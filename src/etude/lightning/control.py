@@ -1,11 +1,15 @@
 """The callback: it logs the rates, hands evaluations to the controllers, and ends the run with the plan."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from etude.control.controller import Controller
+from etude.control.reading import READINGS
 from etude.errors import PlanError, ScheduleError, near
+from etude.lightning.guard import Guard, refuse_restoring
 from etude.torch.scheduler import LRScheduler
 
 
@@ -13,9 +17,12 @@ class LearningRateControl(Callback):
     """Logs `lr/<group>` for every group, and lets controllers change the rates after each evaluation.
 
     For a module whose `configure_optimizers` is étude's. An evaluation is the end of a validation, or of an
-    epoch where there is none; the readings are `trainer.callback_metrics`. When the plan ends, by itself or
-    by a `Stop`, the fit ends. Raises `ScheduleError` at the first evaluation that lacks a metric which a
-    controller reads, and `PlanError` before the fit where étude does not own the rates of the one optimizer.
+    epoch where there is none; the readings are `trainer.callback_metrics`. A controller of "train_loss" and
+    "grad_norm", such as `spike`, is asked before every update, and may have it dropped or clipped. When the
+    plan ends, by itself or by a `Stop`, the fit ends. Raises `ScheduleError` for a metric which a controller
+    reads and an evaluation lacks, for a misspelt one of the validation already after Lightning's sanity
+    check; and `PlanError` before the fit where étude does not own the rates of the one optimizer, and for a
+    controller that would roll back.
 
     >>> from etude import early_stop
     >>> LearningRateControl(early_stop("val_loss")).controllers[0].reads
@@ -23,7 +30,9 @@ class LearningRateControl(Callback):
     """
 
     def __init__(self, *controllers: Controller):
+        refuse_restoring(controllers)
         self.controllers = controllers
+        self.guard = Guard(controllers)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what would go unnoticed: another's rates, a schedule by epochs, idle controllers."""
@@ -41,6 +50,13 @@ class LearningRateControl(Callback):
         if self.controllers and _scheduler(trainer).driver.controllers != self.controllers:
             raise PlanError("the scheduler has other controllers; give them all to LearningRateControl(…)")
 
+    def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Name a misspelt metric of the validation before the first update; others are not logged yet."""
+        found = trainer.callback_metrics
+        for metric in self._wanted():
+            if metric not in found and metric.startswith("val") and "did you mean" in near(metric, found):
+                raise _missing(metric, found)
+
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
@@ -52,6 +68,16 @@ class LearningRateControl(Callback):
             names = [f"lr/{group.name}" for group in driver.rates.plan.groups]
             for logger in trainer.loggers:
                 logger.log_metrics(dict(zip(names, driver.read("lr"), strict=True)), step=trainer.global_step)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        """Read the loss, where a controller reads those of updates."""
+        self.guard.backward(trainer, loss)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Let these controllers drop or clip the update."""
+        self.guard.ask(trainer, _scheduler(trainer), optimizer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -71,12 +97,20 @@ class LearningRateControl(Callback):
 
     def _observe(self, trainer: Trainer) -> None:
         found = trainer.callback_metrics
-        wanted = sorted({metric for one in self.controllers for metric in one.reads})
+        wanted = self._wanted()
         for metric in wanted:
             if metric not in found:
-                raise ScheduleError(f"no metric {metric!r} was logged{near(metric, found)}")
-        _scheduler(trainer).observe({metric: float(found[metric]) for metric in wanted})
+                raise _missing(metric, found)
+        if wanted:
+            _scheduler(trainer).observe({metric: float(found[metric]) for metric in wanted})
         _end(trainer)
+
+    def _wanted(self) -> list[str]:
+        return sorted({metric for one in self.controllers for metric in one.reads} - set(READINGS))
+
+
+def _missing(metric: str, found: Iterable[str]) -> ScheduleError:
+    return ScheduleError(f"no metric {metric!r} was logged{near(metric, found)}")
 
 
 def _scheduler(trainer: Trainer) -> Any:

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from etude.core.plan import Plan
 from etude.errors import PlanError
 from etude.lightning.control import LearningRateControl
+from etude.torch.processes import gather
 from etude.torch.scheduler import LRScheduler, OnMismatch
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def configure_optimizers(
         made,
         plan.over(total),
         [one for control in controls for one in control.controllers],
-        reduce=_mean(trainer),
+        gather=gather,
         on_mismatch=on_mismatch,
     )
     return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -89,18 +90,3 @@ def _check_ddp(plan: Plan, trainer: Trainer) -> None:
             f"DDP waits for the gradients of frozen groups ({', '.join(gated)} have gates): "
             f'write Trainer(strategy="ddp_find_unused_parameters_true")'
         )
-
-
-def _mean(trainer: Trainer) -> Callable[[dict[str, float]], dict[str, float]] | None:
-    """Readings may be those of one process's share of the data; all must decide alike."""
-    if trainer.world_size == 1:
-        return None
-
-    def mean(reading: dict[str, float]) -> dict[str, float]:
-        values = torch.tensor(
-            list(reading.values()), dtype=torch.float64, device=trainer.strategy.root_device
-        )
-        reduced = trainer.strategy.reduce(values, reduce_op="mean")
-        return dict(zip(reading, reduced.tolist(), strict=True))
-
-    return mean

@@ -17,7 +17,7 @@ from typing import Any, NoReturn, Self
 from etude.errors import CheckpointError
 
 Record = dict[str, Any]
-KINDS = ("update", "eval", "edit", "checkpoint")
+KINDS = ("update", "eval", "edit", "checkpoint", "action")
 TOLERANCE = 1e-9  # planned updates
 
 
@@ -78,6 +78,7 @@ class Records:
     evals: list[Record]
     edits: list[Record]
     checkpoints: list[Record]
+    actions: list[Record]
     end: Record | None
     abandoned: list[Record]
 

@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from etude.control.agreement import Gather
 from etude.control.controller import Action, Controller
 from etude.control.driver import Driver
+from etude.control.reading import READINGS
 from etude.core.edit import Edit
 from etude.core.rates import Rates
 from etude.errors import EtudeWarning, PlanError, PlanMismatch, ScheduleError
@@ -21,10 +23,10 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
     """A driver with the face of a torch scheduler; it computes nothing itself.
 
     `rates` is a plan bound to its run, `plan.over(total)`, or a `Driver` of this optimizer; `controllers`,
-    `reduce` and `foreign` are those of `Driver`. `step()` after an update writes the rates of the next one,
-    which begins at `last_epoch`; `step(k)` goes to update k. In a loop that steps once an epoch, `total` is a
-    number of epochs. `on_mismatch` is for hosts that load a state without a word: "checkpoint" or "recipe",
-    as in `Driver.load_state_dict`, or what goes on the checkpoint's plan, as in
+    `reduce`, `gather` and `foreign` are those of `Driver`. `step()` after an update writes the rates of the
+    next one, which begins at `last_epoch`; `step(k)` goes to update k. In a loop that steps once an epoch,
+    `total` is a number of epochs. `on_mismatch` is for hosts that load a state without a word: "checkpoint"
+    or "recipe", as in `Driver.load_state_dict`, or what goes on the checkpoint's plan, as in
     `lambda t, total: Stretch(t, total)`, where `total` is this run's.
 
     The clock belongs to the weights. Once the optimizer has been seen to make updates, a `step()` with none
@@ -52,6 +54,7 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
         controllers: Sequence[Controller] = (),
         *,
         reduce: Callable[[dict[str, float]], dict[str, float]] | None = None,
+        gather: Gather | None = None,
         foreign: str = "raise",
         on_mismatch: OnMismatch = None,
     ):
@@ -61,14 +64,16 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
                 f"write LRScheduler(optimizer, plan.over(total))"
             )
         if isinstance(rates, Rates):
-            rates = Driver(rates, sink(optimizer), controllers, reduce=reduce, foreign=foreign)
+            rates = Driver(rates, sink(optimizer), controllers, reduce=reduce, gather=gather, foreign=foreign)
         elif not isinstance(rates, Driver):
             raise PlanError(
                 f"LRScheduler needs to know the run, got {type(rates).__name__} {rates}: "
                 f"write LRScheduler(optimizer, plan.over(total)), with plan = etude.plan(model, …)"
             )
-        elif controllers or reduce is not None or foreign != "raise":
-            raise PlanError("a driver has its own controllers, reduce and foreign: give them to Driver(…)")
+        elif controllers or reduce is not None or gather is not None or foreign != "raise":
+            raise PlanError(
+                "a driver has its own controllers, reduce, gather and foreign: give them to Driver(…)"
+            )
         self._attach(optimizer, rates)
         self.on_mismatch = on_mismatch
         self.last_epoch = 0
@@ -87,6 +92,7 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
         self._begun = False  # the optimizer has been seen to update
         # Whether all calls of optimizer.step() since the last step() were skipped; None without a call.
         self._skipped: Any = None
+        self._dropped = False
         this = weakref.ref(self)  # an optimizer that is scheduled anew lets go of the scheduler before
 
         def updated(core: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -106,6 +112,8 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
     def step(self, epoch: int | None = None) -> None:
         """Write the rates of the next update, or of the update that begins at `epoch`."""
         skipped, self._skipped = self._skipped, None
+        if self._dropped:
+            skipped, self._dropped = True, False
         if epoch is not None:
             if not epoch >= 0:
                 raise ScheduleError(f"step({epoch}) takes the number of an update, 0 or more")
@@ -126,14 +134,24 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
         self._step_count += 1
         self.driver.apply(self.last_epoch)
 
+    def drop(self, dropped: bool = True) -> None:
+        """Say that the update under way will change nothing, though the optimizer may be called for it.
+
+        The call of `step` that follows leaves the clock, and readings of the update may be made anew. Where
+        that call never came, because GradScaler skipped the update as well, `drop(False)` takes it back.
+        """
+        self._dropped = dropped
+        if dropped:
+            self.driver.forget(READINGS)
+
     def _say(self, message: str) -> None:
         if message not in self._said:
             self._said.add(message)
             warnings.warn(message, EtudeWarning, stacklevel=3)
 
-    def observe(self, reading: Mapping[str, float]) -> tuple[Action, ...]:
+    def observe(self, reading: Mapping[str, float], *, alike: bool = False) -> tuple[Action, ...]:
         """Hand a reading of the present weights to the controllers, and write the rates that follow."""
-        actions = self.driver.observe(self.last_epoch, reading)
+        actions = self.driver.observe(self.last_epoch, reading, alike=alike)
         self.driver.apply(self.last_epoch)
         return actions
 

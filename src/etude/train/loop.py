@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from etude.control.controller import Action, Clip, Discard, Restore
 from etude.control.driver import Driver
+from etude.train.guard import Guard, clip
 from etude.train.order import Order, pieces
 
 
@@ -31,7 +33,8 @@ class Clock:
 class Loop:
     """One process of a run. `losses(model, chosen)` gives a loss for each chosen example, on the device.
 
-    `batch` counts examples per process and forward pass; `accumulate` of them make an update.
+    `batch` counts examples per process and forward pass; `accumulate` of them make an update. `asked` is what
+    the controllers asked for the last update; to restore a checkpoint is left to whoever has one.
     """
 
     accelerator: Accelerator
@@ -48,6 +51,8 @@ class Loop:
     def __post_init__(self) -> None:
         self.global_batch = self.batch * self.accumulate * self.accelerator.num_processes
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.guard = Guard(self.driver, self.accelerator)
+        self.asked: tuple[Action, ...] = ()
         self.began = time.perf_counter()
         self._pending: list[tuple[dict[str, Any], torch.Tensor, torch.Tensor]] = []
 
@@ -83,22 +88,37 @@ class Loop:
         self.driver.apply(begin, end)
         loss = self._backward(chosen)
         norm = self._clipped_norm()
-        self.optimizer.step()
-        skipped = bool(self.accelerator.optimizer_step_was_skipped)
+        self.asked = self.guard.ask(begin, end, loss, norm)
+        made = self._made(norm)
         self.optimizer.zero_grad(set_to_none=True)
         record = {
             "k": self.clock.updates,
-            "t": [begin, begin if skipped else end],
+            "t": [begin, end if made else begin],
             "rates": {"lr": self.driver.read("lr")},
-            "skipped": skipped,
+            "skipped": not made,
             "seconds": round(self.seconds, 3),
         }
         self._pending.append((record, loss, norm))
-        if skipped:
-            self.clock.skipped += 1
-        else:
+        if made:
             self.clock.updates += 1
             self.clock.examples += len(chosen)
+        else:
+            self.clock.skipped += 1
+
+    def _made(self, norm: torch.Tensor) -> bool:
+        """Make the update, unless a controller drops it or an edit has ended the run where it begins."""
+        scaler = self.accelerator.scaler
+        if self.done or any(isinstance(one, Discard | Restore) for one in self.asked):
+            if scaler is not None:
+                scaler.update()  # it has seen these gradients, and wants that before the next ones
+            return False
+        if limits := [one.norm for one in self.asked if isinstance(one, Clip)]:
+            now = float(norm) if self.clip is None else min(float(norm), self.clip)
+            clip(min(limits), now, self.parameters)
+        self.optimizer.step()
+        made = not self.accelerator.optimizer_step_was_skipped
+        self.guard.overflowed(not made)
+        return made
 
     def _backward(self, chosen: Sequence[int]) -> torch.Tensor:
         """Gradients of the mean loss over all chosen examples; returns this process's share of that mean."""

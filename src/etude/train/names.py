@@ -183,7 +183,8 @@ def schedule(said: Mapping[str, Any], lr: Any, default: str) -> list[Renamed]:
         )
     if kind in CONTROLLERS:
         raise RecipeError(
-            f"lr_scheduler_type: {kind}: a controller is no schedule, and recipes have none yet"
+            f"lr_scheduler_type: {kind}: a controller is no schedule; write schedule: hold() and "
+            f"control: [{'greedy' if kind == 'greedy' else 'plateau'}]"
         )
     if kind == "constant" and warm:
         raise RecipeError(

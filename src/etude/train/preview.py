@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude.core.path import HOLD
 from etude.report.terminal import group_table, pieces_table, rates_table
+from etude.train import control
 from etude.train.records import group_records
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ def show(console: "Console", prepared: "Setup") -> None:
             console.print(pieces_table(f"{hyper}: {schedule}", schedule.over(*prepared.span)))
     console.print(rates_table(used_rates(prepared)))
     console.print(length(prepared))
+    for line in control.lines(prepared.controllers):
+        console.print(f"control: {line}", soft_wrap=True)
 
 
 def text(prepared: "Setup") -> str:

@@ -5,14 +5,15 @@ from typing import Any
 
 from transformers.trainer_utils import has_length
 
-from etude.control.controller import Controller
+from etude.control.controller import Action, Controller, Restore
 from etude.control.driver import FOREIGN, Driver
 from etude.core.edit import Edit
 from etude.core.plan import Plan
 from etude.errors import EtudeError
+from etude.torch.processes import gather
 from etude.torch.scheduler import LRScheduler, OnMismatch
-from etude.trainer import processes
 from etude.trainer.callback import Watch
+from etude.trainer.guard import Guard, refuse_restoring
 from etude.trainer.optimizer import refuse_other_groups, regroup
 
 HOOKS = ("create_optimizer", "create_scheduler", "set_initial_training_values", "log")
@@ -34,7 +35,8 @@ class Attachment:
 
     `plan` is how the trainer's model is planned: as it stands now, and anew when the trainer makes its
     optimizer. From then on there are `driver`, `scheduler` (what the trainer holds as its scheduler) and the
-    clock `t`; `used` maps each group to the rate that the last update used.
+    clock `t`; `used` maps each group to the rate that the last update used, and `guard.asked` has what
+    controllers have asked for, as (time, action).
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class Attachment:
         self.used: dict[str, float] = {}
         self._make, self._foreign, self._on_mismatch = make, foreign, on_mismatch
         self._scheduler: TrainerScheduler | None = None
+        refuse_restoring(controllers)
+        self.guard = Guard(self)
         self._watch = Watch(self)
         self._take_over()
 
@@ -70,11 +74,13 @@ class Attachment:
         self._theirs = {name: getattr(trainer, name) for name in HOOKS}
         for name in HOOKS:
             setattr(trainer, name, getattr(self, name))
+        self.guard.take_over()
         trainer.add_callback(self._watch)
 
     def _let_go(self) -> None:
         for name, theirs in self._theirs.items():
             setattr(self.trainer, name, theirs)
+        self.guard.let_go()
         self.trainer.remove_callback(self._watch)
         self.trainer.optimizer = self.trainer.lr_scheduler = None
 
@@ -114,6 +120,16 @@ class Attachment:
         if self.left <= 0:
             self.trainer.control.should_training_stop = True
 
+    def do(self, asked: tuple[Action, ...]) -> None:
+        """Note what controllers asked for, and refuse what a trainer's loop cannot do."""
+        if back := [type(one).__name__ for one in asked if isinstance(one, Restore)]:
+            raise EtudeError(
+                f"a controller asks for {', '.join(back)}, which a trainer's loop cannot do; use it in "
+                f"a loop of your own or in etude finetune"
+            )
+        self.guard.asked += [(self.t, one) for one in asked]
+        self.stop_at_the_end()
+
     @property
     def planned(self) -> dict[str, float]:
         """The rate of every group for the update that begins at `t`."""
@@ -150,7 +166,7 @@ class Attachment:
             optimizer or trainer.optimizer,
             rates,
             self.controllers,
-            reduce=processes.mean,
+            gather=gather,
             foreign=self._foreign,
             on_mismatch=self._on_mismatch,
         )

@@ -1,0 +1,74 @@
+"""What the controllers say of an update between its gradients and its step: make it, clip it, or drop it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from etude.control.controller import Action, Discard, Restore
+from etude.control.driver import Driver
+from etude.control.reading import READINGS
+from etude.errors import EtudeError
+
+# GradScaler begins at 2^16 and halves: after so many halvings no overflow is a matter of its scale.
+MOST_OVERFLOWS = 40
+
+
+@dataclass
+class Guard:
+    """Asks the driver's controllers about each update; costs nothing where none of them reads updates."""
+
+    driver: Driver
+    accelerator: Any
+
+    def __post_init__(self) -> None:
+        read = {metric for one in self.driver.controllers for metric in one.reads}
+        self.watched = tuple(metric for metric in READINGS if metric in read)
+        self._overflows = 0
+
+    def ask(self, begin: float, end: float, loss: torch.Tensor, norm: torch.Tensor) -> tuple[Action, ...]:
+        """What the controllers ask about the update [begin, end]; their edits act on it already.
+
+        `loss` is this process's share of the mean loss, `norm` that of all gradients; every process gets the
+        same answers, though the loss of only one of them is at fault.
+        """
+        if not self.watched:
+            return ()
+        read = dict(zip(READINGS, self._together(loss, norm), strict=True))
+        scaled = self.accelerator.scaler is not None
+        if scaled and math.isfinite(read["train_loss"]) and not math.isfinite(read["grad_norm"]):
+            return ()  # the gradients of this scale overflow; GradScaler skips the update and lowers it
+        rates = self.driver.rates
+        seen = {metric: read[metric] for metric in self.watched}
+        actions = self.driver.observe(begin, seen, alike=True)
+        if any(isinstance(one, Discard | Restore) for one in actions):
+            self.driver.forget(self.watched)
+        if self.driver.rates is not rates:
+            self.driver.apply(begin, end)
+        return actions
+
+    def _together(self, share: torch.Tensor, norm: torch.Tensor) -> list[float]:
+        """The sum of the shares and the mean of the norms, the same to the last bit on every process."""
+        processes = self.accelerator.num_processes
+        read = torch.stack([share.float(), norm.float() / processes])
+        if processes > 1:
+            read = self.accelerator.reduce(read, reduction="sum")
+        return read.tolist()
+
+    def overflowed(self, skipped: bool) -> None:
+        """Count the updates that GradScaler skipped in a row; raises `EtudeError` where that has no end."""
+        self._overflows = self._overflows + 1 if skipped else 0
+        if self._overflows < MOST_OVERFLOWS:
+            return
+        raise EtudeError(
+            f"{MOST_OVERFLOWS} updates in a row overflowed in fp16 and were skipped, the last at a scale of "
+            f"{self.accelerator.scaler.get_scale():g}: the gradients are not finite at any scale. The last "
+            f"checkpoint is good; go on from it with a lower lr, or write precision: bf16"
+        )
+
+
+def clip(limit: float, norm: float, parameters: list[torch.Tensor]) -> None:
+    """Scale the gradients, whose norm is `norm`, down to the norm `limit`; gradients below it stay."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    torch._foreach_mul_(gradients, min(1.0, limit / norm))
