@@ -10,7 +10,7 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_library_example_trains_a_model_with_the_planned_rates():
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    code, finder = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     torch.manual_seed(0)
     config = BertConfig(
         vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32
@@ -25,6 +25,10 @@ def test_the_library_example_trains_a_model_with_the_planned_rates():
     assert driver.read("lr") == driver.at(9)["lr"]
     assert max(driver.read("lr")) == driver.read("lr")[-1]
     assert not torch.equal(model.classifier.weight, before)
+    names |= {"batch": loader[0], "rates": driver.rates, "sink": None}
+    exec(finder, names)
+    assert len(names["found"].losses) > 10
+    assert names["driver"].observe(1, {"eval_loss": 1.0}) == ()
 
 
 def test_every_command_of_the_readme_is_one_of_the_program():

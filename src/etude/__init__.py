@@ -7,8 +7,16 @@ that it was so, and helps choose it in the first place.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from etude.control.cooldown import cooldown as cooldown
     from etude.control.driver import Driver as Driver
     from etude.control.early_stop import early_stop as early_stop
+    from etude.control.extend import extend as extend
+    from etude.control.greedy import greedy as greedy
+    from etude.control.plateau import plateau as plateau
+    from etude.control.rewarm import rewarm as rewarm
+    from etude.control.spike import spike as spike
+    from etude.control.target import target as target
+    from etude.control.variance import variance as variance
     from etude.core.edit import Advance as Advance
     from etude.core.edit import Redraw as Redraw
     from etude.core.edit import Rollback as Rollback
@@ -66,6 +74,7 @@ if TYPE_CHECKING:
     from etude.core.shapes import wave as wave
     from etude.core.text import parse as parse
     from etude.errors import EtudeError as EtudeError
+    from etude.finder.find import find as find
     from etude.model.freezeout import freezeout as freezeout
     from etude.model.gates import stage as stage
     from etude.model.gates import stages as stages
@@ -136,10 +145,19 @@ _HOME = {
     "etude.core.plan": ("Group", "Plan"),
     "etude.core.edit": ("Scale", "Stretch", "Advance", "Redraw", "Stop", "Rollback"),
     "etude.control.driver": ("Driver",),
+    "etude.control.cooldown": ("cooldown",),
     "etude.control.early_stop": ("early_stop",),
+    "etude.control.extend": ("extend",),
+    "etude.control.greedy": ("greedy",),
+    "etude.control.plateau": ("plateau",),
+    "etude.control.rewarm": ("rewarm",),
+    "etude.control.spike": ("spike",),
+    "etude.control.target": ("target",),
+    "etude.control.variance": ("variance",),
     "etude.model.gates": ("stage", "stages"),
     "etude.model.unfreezing": ("unfreeze", "lp_ft"),
     "etude.model.freezeout": ("freezeout",),
+    "etude.finder.find": ("find",),
     "etude.planning": ("plan",),
     "etude.train.finetuning": ("finetune",),
     "etude.trainer.attach": ("attach",),

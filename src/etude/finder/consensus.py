@@ -1,6 +1,6 @@
 """Étude's own suggestion, and the one place that says which rule is the default.
 
-Judged on real fine-tunes in docs/finder_judged.md, where the numbers below come from.
+Judged on real fine-tunes in docs/finder.md, where the numbers below come from.
 """
 
 from collections.abc import Sequence
@@ -82,15 +82,29 @@ def _edge(
 ) -> tuple[float, float, float, str, float] | str:
     """Half the rate at the edge, from half of that up to the edge.
 
-    A loss that stays smooth until it diverges, as without noise in the gradients, has its edge at its lowest.
+    Without noise in the gradients the loss stays smooth until it diverges, and does so late, because it has
+    come to rest by then: fastai's tenth of the rate at the lowest loss keeps away from that.
     """
     if rough.max() >= EDGE:
-        edge, said = _passes(x[1:-1], rough, EDGE), "above which updates overshoot"
-    elif (lowest := int(np.argmin(losses))) < len(losses) - 1:
-        edge, said = float(10 ** x[lowest]), "at which the loss is lowest"
-    else:
+        edge = _passes(x[1:-1], rough, EDGE)
+        return (
+            edge * PEAK**2,
+            edge * PEAK,
+            edge,
+            f"half of {written(edge)}, above which updates overshoot",
+            sure,
+        )
+    lowest = int(np.argmin(losses))
+    if lowest == len(losses) - 1:
         return "the loss still falls, smoothly, at the end of the sweep: sweep to higher rates"
-    return edge * PEAK**2, edge * PEAK, edge, f"half of {written(edge)}, {said}", sure
+    edge = float(10 ** x[lowest])
+    return (
+        edge / 30,
+        edge / 10,
+        edge / 3,
+        f"the loss is smooth; a tenth of {written(edge)}, its lowest",
+        sure / 2,
+    )
 
 
 def _passes(x: Floats, rough: Floats, share: float) -> float:

@@ -66,12 +66,8 @@ def rule(mark: Mark) -> Rule:
         rate, low, high, reason = mark(curve)
         return Suggestion(rate, low, high, name, confidence(curve), reason)
 
-    judge.__name__, judge.__qualname__, judge.__doc__, judge.__module__ = (
-        name,
-        name,
-        mark.__doc__,
-        mark.__module__,
-    )
+    for attribute in ("__name__", "__qualname__", "__doc__", "__module__"):
+        setattr(judge, attribute, getattr(mark, attribute))
     RULES[name] = judge
     return judge
 

@@ -34,8 +34,9 @@ def smooth(rates: Sequence[float], losses: Sequence[float], width: float | None 
     so nothing is shifted; at the ends the line corrects the bias of a mean (Fan & Gijbels 1996, §3.2). The
     finders' usual exponential mean with β = 0.98 lags by up to 50 points, half of a sweep. `width`, the
     deviation of the kernel in decades, is the largest whose leave-one-out error is within a standard error of
-    the least (Breiman et al. 1984, §3.4.3), the divergence at the end not counted. A single bad batch is
-    first brought to within four deviations of its neighbours' median (Hampel's filter).
+    the least (Breiman et al. 1984, §3.4.3); an error above three deviations of the noise counts as three, so
+    that the divergence at the end does not decide for all. A single bad batch is first brought to within four
+    deviations of its neighbours' median (Hampel's filter).
 
     Raises `EtudeError` if the rates do not increase from above 0, or a loss is not finite.
 
@@ -48,8 +49,7 @@ def smooth(rates: Sequence[float], losses: Sequence[float], width: float | None 
     y = _tamed(y, noise)
     widths = _widths(x) if width is None else (width,)
     fits = [_operators(x.tobytes(), each) for each in widths]
-    kept = len(y) - _divergence(y)
-    scores = [_cross_validation(values[:kept], y, noise) for values, _ in fits]
+    scores = [_cross_validation(values, y, noise) for values, _ in fits]
     least, error = min(scores)
     chosen = max(i for i, (score, _) in enumerate(scores) if score <= least + error)
     values, slopes = fits[chosen]
@@ -110,20 +110,12 @@ def _operators(logs: bytes, width: float) -> tuple[Floats, Floats]:
     return weight * (s2 - s1 * away) / spread, weight * (s0 * away - s1) / spread
 
 
-def _divergence(y: Floats) -> int:
-    """How many losses at the end lie above all that came before the lowest."""
-    lowest = int(np.argmin(y))
-    above = y[lowest:] > np.max(y[: lowest + 1])
-    return len(above) if above.all() else int(np.argmin(above[::-1]))
-
-
 def _cross_validation(values: Floats, y: Floats, noise: float) -> tuple[float, float]:
     """The mean squared error at points left out, in deviations of the noise, and its own standard error."""
-    n = len(values)
-    left_out = (y[:n] - values @ y) / np.maximum(1 - np.diag(values), 1e-9)
+    left_out = (y - values @ y) / np.maximum(1 - np.diag(values), 1e-9)
     unit = max(noise, 1e-12 * float(np.ptp(y))) or 1.0
     squares = np.minimum(np.abs(left_out) / unit, 3) ** 2
-    return float(np.mean(squares)), float(np.std(squares) / np.sqrt(n))
+    return float(np.mean(squares)), float(np.std(squares) / np.sqrt(len(y)))
 
 
 def _tamed(y: Floats, noise: float) -> Floats:

@@ -10,6 +10,7 @@ from etude.core.path import as_schedule
 from etude.errors import EtudeError, MissingExtra
 from etude.report import words
 from etude.report.digest import digest
+from etude.report.finding_html import logged
 from etude.report.numbers import Piece, clock, count, pieces
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def render(log: "Records", recipe: str | None = None) -> str:
         title=title,
         notice=notice,
         result=_result(words.result(log)),
+        found=Markup(logged(found["page"])) if (found := log.starts[0].get("found")) else None,
         drawn=bool(log.updates),
         agreement=words.agreement(log),
         events=[(clock(mark["t"]), mark["text"]) for mark in marks if mark["kind"] in ("edit", "resume")],

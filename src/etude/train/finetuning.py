@@ -1,5 +1,6 @@
 """A whole fine-tuning: from what the user wrote to a model, its result beside the baselines, a report."""
 
+import dataclasses
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -51,12 +52,7 @@ def run(
     """The same with the changes as `key=value` texts or a mapping."""
     if on_mismatch not in (None, "checkpoint", "recipe"):
         raise RecipeError(f"--on-mismatch {on_mismatch} is not known; write checkpoint or recipe")
-    try:
-        import accelerate  # noqa: F401
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("torch, transformers and accelerate", "train") from error
+    _need_packages()
     if resume:
         if dry_run or smoke:
             raise RecipeError(
@@ -68,19 +64,50 @@ def run(
     return _start(source, changes, dry_run, smoke)
 
 
+def prepare(source: str | Path | None, changes: Iterable[str] | Mapping[str, Any]) -> "tuple[Console, Setup]":
+    """A run that could begin, and where to print; raises an `EtudeError` for everything that cannot work."""
+    _need_packages()
+    console, recipe = _said(source, changes)
+    return console, _prepared(console, recipe)
+
+
+def _need_packages() -> None:
+    try:
+        import accelerate  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("torch, transformers and accelerate", "train") from error
+
+
+def _said(source: str | Path | None, changes: Iterable[str] | Mapping[str, Any]) -> "tuple[Console, Recipe]":
+    recipe, renamed = _recipe(source, changes)
+    console = _console()
+    for record in renamed:
+        console.print(str(record), style="dim")
+    return console, recipe
+
+
+def _prepared(console: "Console", recipe: Recipe, smoke: bool = False) -> "Setup":
+    from etude.train.setup import setup
+
+    prepared = setup(recipe, smoke=smoke)
+    _announce(console, prepared)
+    return prepared
+
+
 def _start(
     source: str | Path | None, changes: Iterable[str] | Mapping[str, Any], dry_run: bool, smoke: bool
 ) -> Run | None:
     from etude.train import preview
-    from etude.train.setup import setup
 
-    recipe, renamed = _recipe(source, changes)
+    console, recipe = _said(source, changes)
     folders.refuse_occupied(recipe.output)
-    console = _console()
-    for record in renamed:
-        console.print(str(record), style="dim")
-    prepared = setup(recipe, smoke=smoke)
-    _announce(console, prepared)
+    prepared = _prepared(console, recipe, smoke)
+    if recipe.finds and dry_run:
+        console.print("lr: a range test will find the peak; the rates below are for a peak of 1")
+    elif recipe.finds:
+        prepared = _with_rate(console, prepared)
     if dry_run:
         preview.show(console, prepared)
         return None
@@ -88,6 +115,20 @@ def _start(
     folder = _new_folder(prepared)
     console.print(f"      {folder.path}", style="dim", soft_wrap=True)
     return train(prepared, folder, console, None, None)
+
+
+def _with_rate(console: "Console", prepared: "Setup") -> "Setup":
+    """The run at the peak that a range test finds; a smoke run is too short for one."""
+    from etude.train.rate import range_test, with_rate
+    from etude.train.setup import replanned
+
+    if prepared.smoke:
+        console.print(f"lr: a smoke run looks for no rate and takes {Recipe.lr:g}")
+        return replanned(prepared, dataclasses.replace(prepared.recipe, lr=Recipe.lr))
+    console.print("lr: a range test looks for the peak, on the run's own model, data and plan", style="dim")
+    finding = range_test(prepared)
+    console.print(str(finding), soft_wrap=True)
+    return with_rate(prepared, finding)
 
 
 def _resume(

@@ -12,6 +12,8 @@ from pydantic import BeforeValidator, Field
 from etude.convert.values import number, whole
 from etude.errors import ScheduleError
 
+FIND = "find"
+
 
 def text(value: Any) -> str:
     """A text without line breaks; a number is taken as it is written, a path by its name."""
@@ -65,13 +67,23 @@ def schedule(value: Any) -> float | str:
 
 
 def rate(value: Any) -> float | str:
-    """A schedule whose peak is above 0."""
+    """A schedule whose peak is above 0, or `find`: the range test looks for the peak."""
+    if value == FIND:
+        return FIND
     checked = schedule(value)
     from etude.core.path import as_schedule
 
     if not as_schedule(checked).peak > 0:
         raise ValueError("must be above 0: with this peak nothing would be trained")
     return checked
+
+
+def between(value: Any) -> list[float]:
+    """Two numbers above 0, the lower one first."""
+    found = [number(one) for one in value] if isinstance(value, list | tuple) else []
+    if len(found) != 2 or not 0 < found[0] <= found[1]:
+        raise ValueError("must be two numbers above 0, the lower one first")
+    return found
 
 
 def path(value: Any) -> str:
@@ -151,6 +163,7 @@ Count = Annotated[int, BeforeValidator(whole), Field(ge=1)]
 Text = Annotated[str, BeforeValidator(text)]
 Length = Annotated[int | float | str, BeforeValidator(length)]
 Rate = Annotated[float | str, BeforeValidator(rate)]
+Between = Annotated[list[float], BeforeValidator(between)]
 Schedule = Annotated[float | str, BeforeValidator(schedule)]
 Path = Annotated[str, BeforeValidator(path)]
 Split = Annotated[str, BeforeValidator(split)]

@@ -4,12 +4,13 @@ Within one source two keys that say the same thing contradict each other; across
 also with another key (`updates` over the file's `epochs`), unless it changes one half of a whole.
 """
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from etude.errors import RecipeError
 from etude.train import names
-from etude.train.kinds import number
+from etude.train.kinds import FIND, number
 from etude.train.names import Renamed
 
 
@@ -27,6 +28,8 @@ class Merged:
         own, records = names.translate(source)
         said = {key: source[key] for key in names.SCHEDULE if key in source}
         old = {record.native: record.old for record in records}
+        if own.get("lr") == FIND and is_schedule(self.values.get("lr")) and own.get("schedule") is None:
+            own["schedule"] = _path(self.values["lr"])
         self._refuse(own, said, old)
         older = _superseded(own, said) | own.keys() | said.keys()
         for settings in (self.values, self.said, self.renamed):
@@ -75,6 +78,13 @@ def _superseded(own: Mapping[str, Any], said: Mapping[str, Any]) -> set[str]:
     if "warmup_ratio" in said or "warmup_steps" in said:
         older |= {"warmup_ratio", "warmup_steps"}
     return older
+
+
+def _path(lr: Any) -> str:
+    """A whole schedule without its peak, which is yet to be found."""
+    from etude.core.path import as_schedule
+
+    return str(dataclasses.replace(as_schedule(lr), peak=1))
 
 
 def is_schedule(lr: Any) -> bool:

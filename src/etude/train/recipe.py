@@ -20,6 +20,7 @@ from etude.model.leaf import NO_DECAY
 from etude.model.multiplier import Multipliers
 from etude.planning import Options
 from etude.train import kinds, layers, names
+from etude.train.control import Control
 from etude.train.merge import Merged
 from etude.train.names import Renamed
 from etude.train.settings import from_file, from_texts, scalar
@@ -69,9 +70,12 @@ class Recipe:
     max_length: kinds.Count = _key(64, "tokens per text; longer ones are cut", 128)
     lr: kinds.Rate = _key(
         1e-4,
-        "the peak learning rate, that of the top layer; or a whole schedule, peak * (path)",
+        "the peak learning rate, that of the top layer; a whole schedule, peak * (path); or find",
         2e-4,
         "2e-4 * (warmup(0.1) >> cosine())",
+    )
+    lr_range: kinds.Between | None = _key(
+        None, "where the peak may lie as well, written by lr: find", [1e-4, 4e-4]
     )
     schedule: kinds.Path | None = _key(
         None, "the path of the rate from 1, the peak; lengths: 0.1 of the run, 500 updates, 2ep", SCHEDULE
@@ -131,6 +135,12 @@ class Recipe:
     patience: kinds.Count | None = _key(
         None, "evaluations without a better value before the run stops; null: never", 3
     )
+    control: Control = _key(
+        [],
+        "controllers with their options, asked after every evaluation or, as spike is, before every update",
+        ["spike"],
+        [{"plateau": {"patience": 2}}, {"spike": {"policy": "rollback"}}],
+    )
     seed: kinds.Seed = _key(
         17, "seed of the new head, of dropout, and of the order and the split of the data", 17
     )
@@ -143,11 +153,15 @@ class Recipe:
     output: kinds.Text | None = _key(None, "the run folder itself; null: runs/TIME-NAME", "runs/tweets")
 
     def __post_init__(self) -> None:
-        whole = isinstance(self.lr, str)
+        whole = isinstance(self.lr, str) and not self.finds
         if whole and self.schedule is not None:
             raise ValueError(
                 f"lr and schedule both say the path of the rate: {self.lr!r} and {self.schedule!r}; "
                 f"write lr: 2e-4 with a schedule, or the whole as lr"
+            )
+        if self.finds and any("lr" in group for group in self.groups):
+            raise ValueError(
+                "lr: find and a group with an lr of its own: a ratio is missing; write lr_scale in the group"
             )
         if self.epochs is not None and self.updates is not None:
             raise ValueError(
@@ -164,14 +178,21 @@ class Recipe:
         Multipliers(self.layer_decay, self.head, self.convention, self.embeddings, self.min_scale)
 
     @property
+    def finds(self) -> bool:
+        """Whether the peak is not known before a range test has found it."""
+        return self.lr == kinds.FIND
+
+    @property
     def lr_schedule(self) -> str:
-        """The whole schedule of the learning rate, peak and path, as text.
+        """The whole schedule of the learning rate, peak and path, as text; a peak to be found is 1.
 
         >>> Recipe(lr=2e-5).lr_schedule
         '2e-05 * (warmup(0.1) >> cosine(to=0.01))'
         """
         from etude.core.path import as_schedule
 
+        if self.finds:
+            return str(as_schedule(self.schedule))
         if isinstance(self.lr, str):
             return str(as_schedule(self.lr))
         return str(self.lr * as_schedule(self.schedule))
@@ -278,8 +299,8 @@ def _fault(key: str, fault: Any, old: Mapping[str, str]) -> str:
 def _doubt(recipe: Recipe) -> None:
     from etude.core.path import as_schedule
 
-    peak = as_schedule(recipe.lr).peak
-    if not 1e-8 <= peak <= 0.1:
+    peak = as_schedule(recipe.lr_schedule).peak
+    if not recipe.finds and not 1e-8 <= peak <= 0.1:
         warnings.warn(
             EtudeWarning(
                 f"lr: a peak of {peak:g} is unusual: fine-tuning with AdamW lies between 1e-6 and 1e-2"

@@ -55,5 +55,6 @@ def start_record(session: "Session", saved: Checkpoint | None) -> dict[str, Any]
         "span": loop.driver.rates.state()["span"],
         "groups": group_records(prepared),
         "data": prepared.data.record(),
+        "found": prepared.found and {**prepared.found.to_dict(), "page": prepared.found.page()},
         "resumed": saved and {"checkpoint": saved.name, "t": loop.t, "updates": loop.clock.updates},
     }

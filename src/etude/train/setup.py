@@ -1,16 +1,17 @@
 """Everything a run needs before its first update: data, model, plan and rates, all checked."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 
+from etude.control.controller import Controller
 from etude.core.edit import Stretch
 from etude.core.length import Span, measure
 from etude.core.plan import Plan
@@ -18,9 +19,12 @@ from etude.core.rates import Rates
 from etude.errors import RecipeError, near
 from etude.model.groups import Layout
 from etude.planning import layout
-from etude.train import data, tasks
+from etude.train import control, data, tasks
 from etude.train.recipe import Recipe
 from etude.train.tasks import Encoded, Task
+
+if TYPE_CHECKING:
+    from etude.finder.finding import Finding
 
 SMOKE_UPDATES = 10
 SMOKE_EXAMPLES = 200
@@ -28,7 +32,10 @@ SMOKE_EXAMPLES = 200
 
 @dataclass
 class Setup:
-    """A run that could begin. `metric` chooses the best checkpoint; `smoke` shortens every phase."""
+    """A run that could begin.
+
+    `metric` chooses the best checkpoint, `smoke` shortens every phase, `found` is what the peak rests on.
+    """
 
     recipe: Recipe
     data: data.Dataset
@@ -43,6 +50,8 @@ class Setup:
     rates: Rates
     accelerator: Accelerator
     smoke: bool
+    controllers: tuple[Controller, ...]
+    found: "Finding | None" = None
 
     @property
     def span(self) -> Span:
@@ -60,6 +69,15 @@ class Setup:
     def global_batch(self) -> int:
         """Examples in a full update, over all processes."""
         return _global_batch(self.recipe, self.accelerator)
+
+    def losses(self, model: Any, chosen: Sequence[int], part: str = "train") -> torch.Tensor:
+        """A loss for each of the chosen examples of a part of the data, on the model's device."""
+        labels = getattr(self.data, part).labels
+        batch = self.task.collate(self.tokenizer, self.encoded[part], chosen, labels)
+        device = self.accelerator.device
+        moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+        truth = moved.pop("labels")
+        return self.task.losses(model(**moved).logits, truth)
 
     @property
     def intervals(self) -> list[tuple[float, float]]:
@@ -92,6 +110,7 @@ def setup(recipe: Recipe, *, smoke: bool = False, weights: Path | None = None) -
     metric = recipe.metric or task.metric
     if metric not in task.metrics:
         raise RecipeError(f"metric: {task.name} has no {metric!r}{near(metric, task.metrics)}")
+    controllers = control.make(recipe.control, recipe.patience, task.metrics, metric)
     if smoke:
         found = replace(found, validation=_first(found.validation), test=_first(found.test))
     seed_everything(recipe.seed)
@@ -103,16 +122,21 @@ def setup(recipe: Recipe, *, smoke: bool = False, weights: Path | None = None) -
     # Who loads the folder cuts texts as they were cut in training.
     loaded.tokenizer.model_max_length = recipe.max_length
     settled, plan = _plan(recipe, loaded.model)
-    rates = _rates(recipe, plan, encoded["train"], accelerator)
-    if smoke:
-        rates = rates.edit(Stretch(0, SMOKE_UPDATES, author="smoke", reason="every phase in 10 updates"))
+    rates = _smoked(_rates(recipe, plan, encoded["train"], accelerator), smoke)
     prepared = Setup(
         recipe, found, task, metric, loaded.model, loaded.tokenizer, loaded.notes, encoded,
-        settled, plan, rates, accelerator, smoke,
+        settled, plan, rates, accelerator, smoke, controllers,
     )  # fmt: skip
     if not prepared.eval_every > 0:
         raise RecipeError(f"eval_every: {recipe.eval_every!r} is no time at all; write 0.5ep or 100")
     return prepared
+
+
+def replanned(prepared: Setup, recipe: Recipe) -> Setup:
+    """The same run by a recipe that says other rates; raises an `EtudeError` for what cannot work."""
+    settled, plan = _plan(recipe, prepared.model)
+    rates = _rates(recipe, plan, prepared.encoded["train"], prepared.accelerator)
+    return replace(prepared, recipe=recipe, layout=settled, plan=plan, rates=_smoked(rates, prepared.smoke))
 
 
 def seed_everything(seed: int) -> None:
@@ -150,6 +174,12 @@ def _rates(recipe: Recipe, plan: Plan, train: Encoded, accelerator: Accelerator)
     total = recipe.updates if recipe.updates is not None else (recipe.epochs or 1) * epoch
     tokens = sum(len(row["input_ids"]) for row in train.rows) / len(train.rows) * batch
     return plan.over(total, epoch, batch, tokens)
+
+
+def _smoked(rates: Rates, smoke: bool) -> Rates:
+    if not smoke:
+        return rates
+    return rates.edit(Stretch(0, SMOKE_UPDATES, author="smoke", reason="every phase in 10 updates"))
 
 
 def _first(examples: data.Examples) -> data.Examples:

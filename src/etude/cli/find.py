@@ -1,0 +1,52 @@
+"""`etude find`: the peak learning rate of a recipe, by a range test on its own model and data."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from etude.errors import RecipeError
+
+
+def find(
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE | DATA] [KEY=VALUE …]", help="As for etude finetune."),
+    ] = None,
+    start: Annotated[float, typer.Option(help="The lowest rate.")] = 1e-7,
+    to: Annotated[float, typer.Option(help="The highest; a loss that diverges ends the test earlier.")] = 1.0,
+    points: Annotated[int, typer.Option(help="Updates, one for each rate between them.")] = 100,
+    seeds: Annotated[int, typer.Option(help="How often to repeat it, for a band.")] = 1,
+    png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the curve to PNG or SVG.")] = None,
+    result: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write all that was found.")
+    ] = None,
+) -> None:
+    """Find the peak learning rate of a recipe.
+
+    The model trains for a hundred updates while the rate rises; nothing of it is kept but the curve. The
+    recipe's plan is kept: its layer-wise ratios, weight decay and stages. `etude finetune … lr=find` does the
+    same before its run.
+    """
+    from etude.train.finetuning import prepare
+    from etude.train.rate import range_test
+
+    sources = [word for word in what or [] if "=" not in word]
+    if len(sources) > 1:
+        raise RecipeError(f"one recipe or data file can be named, got {' and '.join(sources)}")
+    changes = [word for word in what or [] if "=" in word]
+    console, prepared = prepare(sources[0] if sources else None, changes)
+    finding = range_test(prepared, start=start, to=to, points=points, seeds=seeds)
+    if not prepared.accelerator.is_main_process:
+        return
+    if result is not None:
+        result.write_text(json.dumps(finding.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
+    if png is not None:
+        finding.plot(png)
+    console.print(str(finding), soft_wrap=True)
+    for path in (result, png):
+        if path is not None:
+            console.print(f"wrote {path}", soft_wrap=True)
+    if finding.rate is None:
+        raise typer.Exit(1)

@@ -1,0 +1,121 @@
+"""The full state of a training, taken and put back: what a test may do in between leaves no trace.
+
+Taken are the model's parameters, buffers and other attributes of its modules (modes, hooks, counters), which
+parameters train, their gradients, the optimizer's state and groups, the scaler, the order of the data, and
+every random generator. What a training has beside these is named in `keep`.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+
+from etude.finder.holding import Holding
+from etude.finder.interrupt import uninterrupted
+from etude.finder.loaders import hold_loader
+from etude.finder.randomness import global_generators
+from etude.finder.store import store
+
+
+@contextmanager
+def no_trace(
+    model: torch.nn.Module,
+    optimizer: Any = None,
+    *,
+    scaler: Any = None,
+    batches: Iterable[Any] = (),
+    keep: Iterable[Any] = (),
+    snapshot: str | Path = "memory",
+) -> Iterator["Snapshot"]:
+    """Whatever happens inside, afterwards the training is as it was before, bit for bit.
+
+    `batches` are the loaders that are used inside, `keep` further objects that change (an EMA of the weights,
+    a queue). `snapshot` is "memory", which takes one copy of the state; "disk", which takes nearly no memory
+    and a temporary folder; or the folder to make that one in. Inside, gradients are None. An interrupt waits
+    until everything is put back.
+
+    >>> model = torch.nn.Linear(2, 1)
+    >>> before = model.weight.clone()
+    >>> with no_trace(model):
+    ...     _ = torch.nn.init.zeros_(model.weight)
+    >>> torch.equal(model.weight, before)
+    True
+    """
+    kept = Snapshot(model, optimizer, scaler=scaler, batches=batches, keep=keep, snapshot=snapshot)
+    try:
+        yield kept
+    finally:
+        with uninterrupted():
+            try:
+                kept.put_back()
+            finally:
+                kept.close()
+
+
+class Snapshot:
+    """The state of a training when this was made; see `no_trace`."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: Any = None,
+        *,
+        scaler: Any = None,
+        batches: Iterable[Any] = (),
+        keep: Iterable[Any] = (),
+        snapshot: str | Path = "memory",
+    ):
+        self._generators = global_generators()
+        self._store = store(snapshot)
+        self._holding = Holding(self._store)
+        try:
+            self._holding.hold(bare(model))
+            while optimizer is not None:
+                self._holding.attributes(optimizer)
+                optimizer = getattr(optimizer, "optimizer", None)
+            for loader in batches:
+                hold_loader(self._holding, loader)
+            for thing in (scaler, *keep):
+                self._holding.hold(thing)
+                self._holding.attributes(thing)
+            if "accelerate.state" in sys.modules:
+                self._holding.hold(sys.modules["accelerate.state"].GradientState().__dict__)
+        except BaseException:
+            self.close()
+            raise
+        views = isinstance(model, DistributedDataParallel) and model.gradient_as_bucket_view
+        self._gradients = [(p, _gradient(p, views)) for p in self._holding.leaves()]
+        for parameter, _ in self._gradients:
+            parameter.grad = None
+
+    def put_back(self) -> None:
+        """Make everything what it was; may be called again after further changes."""
+        with torch.no_grad():
+            self._holding.put_back()
+        for parameter, gradient in self._gradients:
+            parameter.grad = gradient
+        self._generators()
+
+    def close(self) -> None:
+        """Remove what lies on the disk."""
+        self._store.close()
+
+
+def bare(model: torch.nn.Module) -> torch.nn.Module:
+    """The model inside the wrappers of DDP and `torch.compile`, by whose names a plan goes."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), torch.nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def _gradient(parameter: torch.Tensor, copied: bool) -> torch.Tensor | None:
+    gradient = parameter.grad
+    return gradient.detach().clone() if copied and gradient is not None else gradient
