@@ -17,7 +17,7 @@ test: $(READY)
 # timm and TensorFlow bring packages that must not meet the others: each has a folder of its own.
 test-all: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[everything]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target build/timm --no-deps timm==1.0.31
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target build/timm --no-deps timm==1.0.31 torchvision==0.28.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target build/tensorflow tensorflow-cpu==2.21.0
 	OMP_NUM_THREADS=1 ETUDE_TIMM=build/timm ETUDE_TENSORFLOW=$(CURDIR)/build/tensorflow $(BIN)/python -m pytest -n 2
 

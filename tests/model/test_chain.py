@@ -228,7 +228,7 @@ def test_lists_beside_the_stages_are_parts_of_them_if_their_widths_fit():
     vectors = [leaf(f"stages.{i}.blocks.0.fc2.bias", (width,)) for i, width in enumerate(widths)]
     norms = [leaf(f"norm.{i}.weight", (width,)) for i, width in enumerate(widths)]
     (chain,) = find([*patches, *stages, *vectors, *norms])
-    assert [chain.block(f"patch.{i}.proj.weight") for i in range(4)] == [1, 3, 5, 7]
+    assert [chain.block(f"patch.{i}.proj.weight") for i in range(4)] == [None, 3, 5, 7]  # the first is a stem
     assert [chain.block(f"norm.{i}.weight") for i in range(4)] == [2, 4, 6, 8]
     stem = [leaf(f"stem.{i}.conv.weight", (5, 5)) for i in range(4)]
     (chain,) = find([*stem, *stages, *vectors])

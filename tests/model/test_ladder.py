@@ -261,9 +261,11 @@ def test_embeddings_beside_the_towers_feed_the_next_that_has_none():
         *model("blocks", "N:net.text.norm", path="net.text.h"),
     ]
     assert rungs(leaves)["net.words"] == "text.embeddings"
-    late = model("net.vision.patch", "blocks", path="net.vision.h") + model("blocks", path="net.text.h")
+    late = [*model("net.vision.patch", "blocks", path="net.vision.h"), *model("blocks", path="net.text.h")]
+    assert rungs([*late, *model("E:net.words")])["net.words"] == "text.embeddings"
+    neither = [*model("blocks", path="net.vision.h"), *model("blocks", path="net.text.h")]
     with pytest.raises(PlanError, match=r"net\.words"):
-        ladder([*late, *model("E:net.words")])
+        ladder([*neither, *model("E:net.words")])
 
 
 def test_a_chain_of_the_model_itself_takes_what_lies_beside_it():

@@ -38,14 +38,15 @@ def beside(
     for unit in found_units:
         outside = unit.steps[: len(common)] != common
         named = words(unit.steps[len(common) :])
+        joins = named & {*JOINS, *(f"{word}s" for word in JOINS)}
         fed = _fed(unit, at[unit.steps], begins, towers, full) if unit.steps in feeding else None
         if (outside and not unit.only_tables) or (named & HEAD and "token" not in named):
             rung = "", highest + 2, "outside the towers" if outside else f"a head by its name, {unit}"
-        elif unit.large:
+        elif unit.large and not joins:
             continue
         elif fed:
-            rung = fed.name, 0, f"an embedding beside the towers, the next of which is {fed.name}"
-        elif unit.only_tables:
+            rung = fed.name, 0, f"an embedding beside the towers, of which it feeds {fed.name}"
+        elif unit.only_tables and not unit.single and len(full) < len(towers):
             continue
         elif at[unit.steps] < begins[0] and any(leaf.module == "Conv" for leaf in unit.members):
             rung = towers[0].name, 0, "convolutions before the towers"
@@ -72,7 +73,11 @@ def _is_input(leaf: Leaf, rung: Rung | None) -> bool:
 def _fed(
     unit: Unit, position: int, begins: Sequence[int], towers: Sequence[Tower], full: Set[str]
 ) -> Tower | None:
-    """The tower that a table feeds: the next without an input; failing that, for a module, the next."""
+    """The tower that a module of tables feeds: the next without an input, or the only one, or the next."""
+    without = [tower for tower in towers if tower.name not in full]
     later = [tower for tower, begin in zip(towers, begins, strict=True) if begin > position]
-    other = later[0] if later and not unit.single else None
-    return next((one for one in later if one.name not in full), other)
+    if unit.single and unit.members[0].module != "Embedding":
+        return None
+    if not later:
+        return without[0] if len(without) == 1 else None
+    return next((one for one in later if one in without), later[0])

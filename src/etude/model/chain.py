@@ -9,11 +9,11 @@ stages (PVT).
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from etude.model.leaf import Leaf
-from etude.model.tree import Node, Row, rows, tree
+from etude.model.tree import Node, Row, Steps, rows, tree
 
 # Members are alike when more than this share of the smaller one's names is in the other. T5's first block has
 # a table that the others lack and the layers of a hybrid differ in their mixer (both alike); the attention
@@ -27,12 +27,19 @@ SMALL = 0.35
 # What models call lists of blocks. Others, such as `experts`, `heads` or `deepstack_merger_list`, are not
 # taken for a chain where one of these is there.
 BLOCKS = re.compile(
-    r"(^|_|res)(layer|block|bottleneck|conformer|stage|cell|unit|group|encoder|decoder|h)(s|$|_)"
+    r"(^|_|res)(layer|level|block|bottleneck|conformer|stage|cell|unit|group|tree|encoder|decoder|h)(s|$|_)"
+    r"|^(down|up)$"
 )
 
 
 # What they call tables and convolutions of positions, one for each stage; they act on its first block.
 POSITIONS = re.compile(r"(^|_)pos(_|$)")
+
+# What they call the few blocks after the others that see the class token alone (CaiT, XCiT, VOLO).
+LATER = re.compile(r"(^|_)(post|cls|class|token)(_|$)")
+
+# What they call blocks that have a root beside them (DLA).
+TREE = "tree"
 
 # What they call plain stacks that make predictions.
 HEADS = re.compile(r"(^|_)(head|classifier|fc|score|predictor)(s|$|_)")
@@ -72,14 +79,31 @@ def find(leaves: Iterable[Leaf]) -> list[Chain]:
     >>> [(chain.path, len(chain.blocks)) for chain in find(Leaf(name, (4, 4)) for name in names)]
     [('h', 3)]
     """
-    found = [chain for chain in _search(tree(list(leaves))) if chain.whole or not HEADS.search(chain.word)]
+    leaves = list(leaves)
+    found = [chain for chain in _search(tree(leaves)) if chain.whole or not HEADS.search(chain.word)]
     for better in (
         lambda chain: chain.whole,
         lambda chain: bool(BLOCKS.search(chain.word)),
     ):
         found = [chain for chain in found if better(chain)] or found
     named = [chain for chain in found if chain.listed or BLOCKS.search(chain.word)]
-    return found if len(found) == 1 else named
+    most = [chain for chain in found if 2 * len(chain.numbers) > len(leaves)]
+    return _in_series(found if len(found) == 1 else named or most)
+
+
+def _in_series(chains: Sequence[Chain]) -> list[Chain]:
+    """Chains, of which one that follows another in the same part of the model by its name continues it."""
+    found: list[Chain] = []
+    for chain in chains:
+        before = found[-1] if found else chain
+        beside = chain.path.rpartition(".")[0] == before.path.rpartition(".")[0]
+        fewer = len(chain.blocks) < SMALL * len(before.blocks)
+        if beside and fewer and LATER.search(chain.word) and not LATER.search(before.word):
+            path = f"{before.path} and {chain.path}"
+            found[-1] = replace(before, path=path, blocks=before.blocks + chain.blocks)
+        else:
+            found.append(chain)
+    return found
 
 
 def _search(node: Node) -> list[Chain]:
@@ -115,11 +139,12 @@ def _covered(chain: Chain, other: Chain, node: Node) -> bool:
 def _stacks(lists: Sequence[Row]) -> list[list[Row]]:
     """Neighbouring lists of equal length and different make, together."""
     stacks: list[list[Row]] = []
-    for row in sorted(lists, key=_is_chain, reverse=True):
-        for stack in stacks:
-            if _belongs(row, stack):
-                stack.append(row)
-                break
+    for row in sorted(lists, key=lambda row: (_is_chain(row), bool(BLOCKS.search(row.word))), reverse=True):
+        first = row.members[0].first
+        fitting = [stack for stack in stacks if _belongs(row, stack)]
+        following = [stack for stack in fitting if stack[0].members[0].first > first]
+        if fitting:
+            (following or fitting)[0].append(row)
         else:
             stacks.append([row])
     return stacks
@@ -138,7 +163,31 @@ def _belongs(row: Row, stack: Sequence[Row]) -> bool:
     if len(named) > 1:
         sizes = sorted(one.size for one in named)
         return sizes[-2] < SMALL * sizes[-1]
-    return any(_fits(row, one) for one in stack) and any(_is_chain(one) for one in (*stack, row))
+    if _lateral(row) and not _lateral(first):
+        return False
+    if not any(_is_chain(one) for one in (*stack, row)):
+        return False
+    return any(_fits(row, one) for one in stack) or _reads(row, first)
+
+
+def _lateral(row: Row) -> bool:
+    """Whether every member takes in another width: what leads from the levels of a pyramid into one width."""
+    ins = [_ins(member) for member in row.members]
+    if POSITIONS.search(row.word):
+        return False
+    return len({*ins}) == len(ins) > 2 and len({member.width for member in row.members}) == 1
+
+
+def _reads(row: Row, main: Row) -> bool:
+    """Whether each member feeds its neighbour among blocks that do not feed one another: DPT's readouts."""
+    ins = [_ins(member) for member in main.members]
+    outs = [member.width for member in main.members]
+    return outs[:-1] != ins[1:] and [member.width for member in row.members] == ins
+
+
+def _ins(node: Node) -> int | None:
+    """How wide what goes into a part is: the second extent of its first weight."""
+    return next((leaf.shape[1] for leaf in node.leaves if leaf.multiplies), None)
 
 
 def _fits(one: Row, other: Row) -> bool:
@@ -178,7 +227,8 @@ def _is_chain(row: Row) -> bool:
     blocks = [member for member in members if member.matrices > 1]
     if 2 * len(blocks) < len(members) or any(_is_model(member) for member in members):
         return False
-    return _alike(members) or (len(blocks) == len(members) and bool(BLOCKS.search(row.word)))
+    single = members[: len(members) - len(blocks)]  # as a stem is
+    return _alike(members) or (members == [*single, *blocks] and bool(BLOCKS.search(row.word)))
 
 
 def _is_model(node: Node) -> bool:
@@ -196,12 +246,7 @@ def _holds_blocks(node: Node) -> bool:
 
 def _blocks(stack: Sequence[Row], main: Row) -> list[frozenset[str]]:
     """The blocks of a stack of lists, stage after stage, with what stands beside them."""
-    stages = [_inner(member) for member in main.members]
-    if not any(stages):  # of plain layers, if not each stage has as many, as the convolutions in a block
-        plain = [_inner(member, least=1) for member in main.members]
-        stages = plain if len({*map(len, plain)}) > 1 else stages
-    if max(map(len, stages)) < 2 or 2 * sum(map(bool, stages)) < len(stages):
-        stages = [()] * len(stages)
+    stages = _stages(main)
     blocks: list[frozenset[str]] = []
     between: frozenset[str] = frozenset()
     for level, inner in enumerate(stages):
@@ -209,14 +254,15 @@ def _blocks(stack: Sequence[Row], main: Row) -> list[frozenset[str]]:
         early = frozenset().union(*(row.members[level].names for row in stack if POSITIONS.search(row.word)))
         order = [leaf.name for node in here for leaf in node.leaves]
         if not inner and any(stages) and main.members[level].matrices < 2:
-            between |= {*order}  # what joins two stages goes with the next one
+            between |= {*order} if blocks else set()  # what joins two stages goes with the next one
             continue
         blocks += inner or [frozenset(order)]
         first = len(blocks) - max(1, len(inner))
         held = frozenset().union(*inner) or frozenset(order)
         before = frozenset(order[: next(i for i, name in enumerate(order) if name in held)])
+        into = before - main.members[0].names if inner and not level else frozenset()  # leads into the model
         before |= (early | _enters(main.members[level], held)) if inner else frozenset()
-        blocks[first] |= before | between
+        blocks[first] |= before - into | between
         blocks[-1] |= frozenset(order) - held - before - (_unsure(main.members[level]) if inner else set())
         between = frozenset()
     blocks[-1] |= between
@@ -255,9 +301,11 @@ def _with_feeders(
     Member i stands with the first of its blocks; they are known by its width, which all of them have.
     """
     leaves = {leaf.name: leaf for row in lists for member in row.members for leaf in member.leaves}
+    firsts = [member.first for row in stack for member in row.members]
     for row in lists:
         each, over = divmod(len(blocks), len(row.members))
-        taken = any(row is one for one in stack)
+        within = min(firsts) < row.members[0].first < max(firsts)  # HRNet's transitions
+        taken = within or any(row is one for one in stack)
         if taken or over or not row.listed or each < 2 or len(row.members) < 2 or _is_chain(row):
             continue
         outs = [{leaf.shape for leaf in member.leaves if len(leaf.shape) == 1} for member in row.members]
@@ -273,25 +321,85 @@ def _with_feeders(
     return blocks
 
 
-def _inner(member: Node, least: int = 2) -> tuple[frozenset[str], ...]:
-    """The blocks of a stage, which is a list that holds most of it; none for what is itself a block."""
+def _stages(main: Row) -> list[tuple[frozenset[str], ...]]:
+    """The blocks of every member that is a stage; none of them has any if they are blocks themselves."""
+    members = main.members
+    found = [_inner(member) for member in members]
+    if 2 * sum(map(bool, found)) < len(members):
+        # of plain layers, if not each stage has as many, as the convolutions in a block
+        plain = [_inner(one, least=1) if one.is_list or not any(found) else None for one in members]
+        if all(one.is_list for one in members):
+            lists = [rows(one)[0] for one in members]
+            layers = [layer for row in lists for layer in row.members]
+            plain = lists if all(layer.matrices for layer in layers) and _alike(layers) else plain
+        found = plain if len({len(row.members) if row else 0 for row in plain}) > 1 else found
+    lists = [row for row in found if row]
+    if 2 * len(lists) < len(members) or all(len(row.members) < 2 for row in lists):
+        return [()] * len(members)
+    ways = [row.path[len(one.path) :] for row, one in zip(found, members, strict=True) if row]
+    usual = max(ways, key=ways.count)
+    found = [_there(member, usual) or row for row, member in zip(found, members, strict=True)]
+    return [tuple(one.names for one in row.members) if row else () for row in found]
+
+
+def _inner(member: Node, least: int = 2) -> Row | None:
+    """The list of a stage's blocks, which holds most of it; none for what is itself a block."""
     for row in _deep(member):
         held = sum(len(one.leaves) for one in row.members)
-        named = row.path == member.path or BLOCKS.search(row.word)
+        every = len(row.members) == len(member.kids) and not any(one.is_list for one in row.members)
+        named = row.path == member.path or BLOCKS.search(row.word) or (every and least > 1)
         whole = all(one.matrices >= least for one in row.members)
         alike = len(row.members) == 1 or _alike(row.members)
         if named and whole and alike and 2 * held >= len(member.leaves):
-            return tuple(one.names for one in row.members)
-    return ()
+            beside = all(one.is_list for one in row.members) and len({one.width for one in row.members}) > 1
+            return None if beside else row  # CrossViT's branches have widths of their own
+    return None
+
+
+def _there(member: Node, usual: Steps) -> Row | None:
+    """The list of a stage that is where most other stages have their blocks, of whatever kinds it is.
+
+    EfficientNet's first and last stages hold single convolutions, MobileViT's last ones blocks of two kinds,
+    CSPNeXt's last one a part more before its blocks.
+    """
+    named = [step for step in usual if not step.isdecimal()]
+    at = (
+        row
+        for row in _deep(member)
+        if [step for step in row.path[len(member.path) :] if not step.isdecimal()] == named
+    )
+    return next((row for row in at if all(one.matrices for one in row.members)), None)
 
 
 def _deep(node: Node) -> list[Row]:
     """The lists in a node, and those inside a part that is most of it."""
-    found = [row for row in rows(node) if row.listed or len(row.members) == len(node.kids)]
+    found = [
+        row for row in rows(node) if row.listed or len(row.members) == len(node.kids) or row.word == TREE
+    ]
+    found = [_with_parts(row, found) for row in found]
     for kid in node.kids.values():
         if not kid.is_list and 2 * len(kid.leaves) >= len(node.leaves) and kid.kids:
             found += _deep(kid)
     return found
+
+
+def _with_parts(blocks: Row, lists: Sequence[Row]) -> Row:
+    """The blocks of a stage with the lists beside them that hold a part of each: the attention of a VQGAN."""
+    last = blocks.members[-1].first  # a downsampling comes before
+    parts = [
+        row
+        for row in lists
+        if len(row.members) == len(blocks.members)
+        and not BLOCKS.search(row.word)
+        and row.members[0].first > last
+    ]
+    if not parts or len(blocks.members) < 2 or not BLOCKS.search(blocks.word):
+        return blocks
+    members = [
+        replace(one, leaves=[leaf for node in (one, *others) for leaf in node.leaves])
+        for one, *others in zip(blocks.members, *(row.members for row in parts), strict=True)
+    ]
+    return replace(blocks, members=members)
 
 
 def _layers(row: Row) -> list[frozenset[str]]:

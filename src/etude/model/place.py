@@ -8,6 +8,8 @@ models register what stands above their blocks before them, or below after them.
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from etude.model.between import after, crosses, distils, middles
+from etude.model.chain import Chain
 from etude.model.leaf import Leaf
 from etude.model.tower import Tower
 from etude.model.tree import Steps, words
@@ -18,26 +20,49 @@ FED = {"embed", "tokens"}
 INPUTS = {"vision", "visual", "image", "video", "audio", "speech", "tower", "encoder"}
 
 # What makes positions, though it be called a head: D-FINE's `query_pos_head`.
-POSITIONS = {"pos", "position", "positions", "positional"}
+POSITIONS = {"pos", "position", "positions", "positional", "rpb", "ref", "reference"}
 
-# What acts between blocks or on both sides: Gemma 3n's AltUp, CLIPSeg's conditioning, Granite's middle.
-DOUBTFUL = {"altup", "film", "mid"}
+# What a norm beside the blocks is called that says nothing of its place.
+PLAIN = {"layer", "norm", "layernorm", "ln"}
+
+# What acts between blocks: conditioning, whatever comes in the middle.
+DOUBTFUL = {"film", "mid"}
 
 # What is called an embedding and stands after the blocks: EmbeddingGemma's projection, DETR's boxes.
-OUTPUTS = {"projection", "proj", "class", "bbox"}
+OUTPUTS = {"projection", "proj", "class", "bbox", "mask"}
+
+# What predicts in a model that calls it by its place: inception's and NASNet's `last_linear`.
+LINEAR = {"last", "linear"}
 
 Rung = tuple[int, str]
 
 
 @dataclass(frozen=True)
 class _Backbone:
-    """The part of a tower that units are placed against; `alone` if the model has no other tower."""
+    """The part of a tower that units are placed against; `alone` if the model has no other tower.
+
+    `width` is that of its blocks, if all have one; `normed` tells whether each begins with a norm.
+    """
 
     steps: Steps
     scope: Steps
     path: Steps
     blocks: int
     alone: bool
+    width: int | None
+    normed: bool
+    ends: tuple[Leaf, ...]
+
+    def follows(self, unit: Unit) -> bool:
+        """Whether a layer takes what comes out of the last block, and not what goes into the first.
+
+        LowFormer's `in_conv` is what its head begins with; a model of one width does not tell.
+        """
+        weights = [leaf.shape for leaf in unit.members if leaf.multiplies]
+        if not weights or not self.ends:
+            return False
+        into, out = self.ends[0].shape[1], self.ends[-1].shape[0]
+        return into != out and weights[0][1] == out and weights[-1][0] != into
 
     def holds(self, unit: Unit) -> bool:
         return unit.steps[: len(self.steps)] == self.steps
@@ -45,6 +70,24 @@ class _Backbone:
     def rest(self, unit: Unit) -> Steps:
         """The name of a unit without what the whole backbone, or else the whole tower, is called."""
         return unit.steps[len(self.steps if self.holds(unit) else self.scope) :]
+
+    def inside(self, unit: Unit) -> bool:
+        """Whether a unit is a part of a stage."""
+        return len(unit.steps) > len(self.path) + 1 and unit.steps[: len(self.path)] == self.path
+
+    def entered(self, unit: Unit) -> bool:
+        """Whether all that a unit does is to lead from another width into that of the blocks."""
+        weights = [leaf for leaf in unit.members if leaf.multiplies]
+        return (
+            len(weights) == 1
+            and weights[0].module == "Linear"
+            and weights[0].shape[0] == self.width != weights[0].shape[1]
+        )
+
+    def left(self, unit: Unit) -> bool:
+        """Whether every weight of a unit leads out of the width of the blocks: one prediction of each."""
+        weights = [leaf.shape for leaf in unit.members if leaf.multiplies]
+        return all(shape[1] == self.width != shape[0] for shape in weights)
 
     def __str__(self) -> str:
         return ".".join(self.steps) or "the model"
@@ -60,8 +103,17 @@ def place(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, alon
     chain = tower.chain
     numbers = [chain.block(leaf.name) for leaf in leaves]
     start = _start(leaves, steps, tower)
+    ends = tuple(leaf for leaf, number in zip(leaves, numbers, strict=True) if number and leaf.multiplies)
+    width, normed = _make(leaves, chain)
     backbone = _Backbone(
-        _backbone(leaves, steps, tower, start), tower.scope, tower.path, len(chain.blocks), alone
+        _backbone(leaves, steps, tower, start),
+        tower.scope,
+        tower.path,
+        len(chain.blocks),
+        alone,
+        width,
+        normed,
+        ends,
     )
     found: dict[str, Rung] = {}
     for leaf, number in zip(leaves, numbers, strict=True):
@@ -70,42 +122,87 @@ def place(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, alon
             found[leaf.name] = number, f"{only} in {chain.path or 'the model'}"
     through = passed(steps[leaf.name] for leaf in leaves if leaf.name in found)
     beside = units([leaf for leaf in leaves if leaf.name not in found], steps, through)
+    middle = middles(beside)
     order = {leaf.name: i for i, leaf in enumerate(leaves)}
     fed = any(leaf.module == "Embedding" for leaf in leaves[:start])
-    late: Unit | None = (
-        None  # the last table after the blocks, if others come before; the next norm is its own
-    )
+    # The last table after the blocks, if others come before or it is relative; the next norm is its own.
+    late: Unit | None = None
     for unit in beside:
         position = order[unit.members[0].name]
         follows = late and unit.norm and late.steps[:-1] == unit.steps[:-1]
-        if rung := _between(unit, numbers[:position], numbers[position:]):
+        amid = position > start and any(numbers[position:])
+        if unit.steps in middle:
+            rung = backbone.blocks // 2, f"in the middle of the blocks, with {middle[unit.steps]}"
+        elif rung := _between(unit, backbone, numbers[:position], numbers[position:]):
             pass
         elif late and follows and not words(backbone.rest(unit)) & ABOVE:
             rung = found.get(late.members[0].name) and (0, f"the norm of {late}")
         else:
-            rung = _rung(unit, backbone, position < start, beside)
+            rung = _rung(unit, backbone, position < start, beside, amid)
+        if rung is None and distils(unit, backbone.blocks, backbone.width):
+            found |= {leaf.name: after(leaf, unit) for leaf in unit.members if leaf.name not in found}
         if rung:
             found |= {leaf.name: rung for leaf in unit.members}
         if not unit.norm:
-            late = unit if fed and position >= start and not (rung and rung[0]) else None
+            relative = unit.tables and words(backbone.rest(unit)) & {"rel", "relative"}
+            late = unit if (fed or relative) and position >= start and not (rung and rung[0]) else None
+    if not backbone.steps and len(tower.path) < 2:
+        top = backbone.blocks + 1
+        head = [leaf for leaf in leaves if found.get(leaf.name, (0,))[0] > top]
+        found |= dict.fromkeys(_hidden(head), (top, "between the blocks and the last layer of the head"))
     return found
 
 
-def _rung(unit: Unit, backbone: _Backbone, early: bool, beside: Sequence[Unit]) -> Rung | None:
+def _hidden(head: Sequence[Leaf]) -> set[str]:
+    """What comes before the last layers of a head, of those that are as wide as the very last one.
+
+    EfficientNet's `conv_head`, the norm with which ConvNeXt's head begins: a checkpoint has them whatever
+    the classes. Where a model sets its backbone apart, as in transformers, all the rest is the head.
+    """
+    weights = [leaf for leaf in head if leaf.multiplies]
+    last = [
+        leaf.name.rpartition(".")[0]
+        for i, leaf in enumerate(weights)
+        if leaf.shape[0] == weights[-1].shape[0]
+        and not any(later.shape[1] == leaf.shape[0] for later in weights[i + 1 :])
+    ]
+    return {
+        leaf.name
+        for leaf in head
+        if leaf.module == "Norm" or (weights and leaf.name.rpartition(".")[0] not in last)
+    }
+
+
+def _rung(unit: Unit, backbone: _Backbone, early: bool, beside: Sequence[Unit], amid: bool) -> Rung | None:
     if not backbone.holds(unit):
         return _outside(unit, backbone, early)
     top, rest = backbone.blocks + 1, ".".join(backbone.rest(unit))
-    named = words(backbone.rest(unit))
+    named = words((*backbone.rest(unit), *unit.own))
     embeds = any(word.startswith("emb") for word in named)
-    if backbone.alone and not backbone.steps and not early and named & {*HEAD, "fc"}:
+    if backbone.alone and not backbone.steps and not early and (named & {*HEAD, "fc"} or named >= LINEAR):
         return top + 1, f"a head by its name, {rest}"
     if unit.large and not named & {*HEAD, "patch", "stem"}:
         return None
-    if named & POSITIONS and not named & {"post"}:
+    if (named & POSITIONS and not named & {"post"}) or (
+        unit.norm and unit.steps[-1].startswith("pre") and not named & ABOVE
+    ):
         return 0, f"below the blocks by its name, {rest}"
     if unit.tables and not named & ABOVE:
         return 0, "an embedding" if len(unit.members) == 1 else f"with the embeddings in {unit}"
-    if named & DOUBTFUL or (early and "head" in named):
+    if early and unit.images:
+        return 0, "convolutions of images"
+    if "unembed" not in named and any(words(backbone.rest(one)) == named | {"unembed"} for one in beside):
+        return 0, f"below the blocks by its name, {rest}, which has an unembedding"
+    if "transposed" in named and unit.members[0].shape[:1] == (backbone.width,):
+        return top, "leads out of the width of the blocks"
+    entered = backbone.entered(unit) and not named & {*ABOVE, *JOINS}
+    if entered and not early:
+        return 0, "leads into the width of the blocks"
+    if (
+        (named & DOUBTFUL and not unit.middle and not entered)
+        or (early and "head" in named)
+        or {"query", "scale"} <= named
+    ):
         return None
     if named & ABOVE:
         return top, f"above the blocks by its name, {rest}"
@@ -113,15 +210,27 @@ def _rung(unit: Unit, backbone: _Backbone, early: bool, beside: Sequence[Unit]) 
         if len(unit.members[0].shape) > 1 or embeds or named & BELOW:
             return 0, f"a table of {backbone} itself"
         return None
-    if named & DOUBTFUL or (not early and _doubtful(unit, named, backbone)):
+    if crosses(unit, backbone.width) or (not early and _doubtful(unit, named, backbone)):
+        return None
+    if early and "merger" in named:
+        return top, f"above the blocks by its name, {rest}"
+    if (
+        early
+        and backbone.normed
+        and unit.norm
+        and words(unit.steps[-1:]) <= PLAIN
+        and _alone(unit, backbone, beside)
+    ):
         return None
     if early:
         return 0, "before the blocks"
     if named & JOINS and not named & {"input", "inputs"}:
         return top, f"above the blocks by its name, {rest}"
-    if named & BELOW:
+    if named & BELOW and not backbone.follows(unit):
         return 0, f"below the blocks by its name, {rest}"
     if not embeds:
+        if amid:
+            return None
         return top, "a norm after the blocks" if unit.norm else "after the blocks"
     if not unit.norm:
         return (top, f"after the blocks, by its name, {rest}") if named & OUTPUTS else None
@@ -139,10 +248,14 @@ def _doubtful(unit: Unit, named: Set[str], backbone: _Backbone) -> bool:
     A decoder's `proj` may be that of its input; of a list that is one shorter than the blocks each member may
     lie between two of them (Informer's convolutions), and so may a part of a stage.
     """
-    inside = len(unit.steps) > len(backbone.path) + 1 and unit.steps[: len(backbone.path)] == backbone.path
-    lists = {leaf.name.partition(f"{unit}.")[2].partition(".")[0] for leaf in unit.members}
-    between = all(part.isdecimal() for part in lists) and len(lists) == backbone.blocks - 1
-    return between or inside or (named == {"proj"} and "decoder" in unit.steps)
+    between = not unit.norm and len(unit.numbered) == backbone.blocks - 1 and not backbone.left(unit)
+    return between or backbone.inside(unit) or (named == {"proj"} and "decoder" in unit.steps)
+
+
+def _alone(unit: Unit, backbone: _Backbone, beside: Sequence[Unit]) -> bool:
+    """Whether a norm is the only one in the part of the model that holds the list of blocks."""
+    here = backbone.path[:-1]
+    return [other for other in beside if other.norm and other.steps[:-1] == here] == [unit]
 
 
 def _outside(unit: Unit, backbone: _Backbone, early: bool) -> Rung | None:
@@ -153,26 +266,46 @@ def _outside(unit: Unit, backbone: _Backbone, early: bool) -> Rung | None:
     head = top + 1, f"outside {backbone}, which holds the blocks"
     if named & HEAD or (not within and named & {"label", "labels"}):
         return head
-    if unit.large and within:
+    if unit.large:
         return None
     if not named & ABOVE:
         if unit.tables or named & FED or (embeds and early):
             return 0, f"an embedding outside {backbone}"
         if embeds and not named & {"projection", "proj", "decoder"}:
             return None
-        if within and backbone.alone and (early or named & INPUTS):
+        if within and unit.single and len(unit.members[0].shape) == 3 and unit.members[0].shape[0] == 1:
+            return 0, f"a table outside {backbone}"
+        if backbone.alone and (named & {"tower"} or (within and (early or named & INPUTS))):
             return None
     return (top, f"above {backbone}, which holds the blocks") if within else head
 
 
-def _between(unit: Unit, before: Sequence[int | None], after: Sequence[int | None]) -> Rung | None:
+def _between(
+    unit: Unit, backbone: _Backbone, before: Sequence[int | None], after: Sequence[int | None]
+) -> Rung | None:
     """The block with which a unit stands that is registered between two: DenseNet's transitions."""
+    if backbone.inside(unit) and "projector" in words(unit.steps[-1:]):
+        return None
     last = next((number for number in reversed(before) if number), None)
     following = next((number for number in after if number), None)
     if last is None or following is None or following - last not in (0, 1):
         return None
     depth = following if any(leaf.multiplies for leaf in unit.members) else last
     return depth, f"between block {last} and block {following}"
+
+
+def _make(leaves: Sequence[Leaf], chain: Chain) -> tuple[int | None, bool]:
+    """How wide what comes out of the blocks is, if all agree, and whether each of them begins with a norm."""
+    held: dict[int, list[Leaf]] = {}
+    for leaf in leaves:
+        if number := chain.block(leaf.name):
+            held.setdefault(number, []).append(leaf)
+    own = {n: [leaf for leaf in one if f".{chain.path}." in f".{leaf.name}"] for n, one in held.items()}
+    held = own if all(own.values()) else held
+    last = [next((leaf for leaf in reversed(one) if leaf.multiplies), None) for one in held.values()]
+    widths = {leaf.shape[0] if leaf and leaf.module in ("Linear", "Conv") else None for leaf in last}
+    normed = all(one[0].module == "Norm" for one in held.values())
+    return widths.pop() if len(widths) == 1 else None, normed
 
 
 def _start(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower) -> int:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from etude.model.chain import Chain, find
 from etude.model.leaf import Leaf
-from etude.model.tree import Steps, paths
+from etude.model.tree import Steps, paths, words
 
 # What stands below the blocks even if it has blocks of its own: the convolutions before a speech encoder, the
 # ResNet that makes the patches of a hybrid ViT.
@@ -70,13 +70,14 @@ def _stands(chain: Chain, scope: Steps, path: Steps, steps: Mapping[str, Steps])
     """Whether a chain is a tower.
 
     A single block repeats nothing; it is one only if it has a part of the model to itself. Parts that are
-    numbered but no list (`block_1`, `block_2` in the middle of a VQGAN) are one if they are most of their
-    part of the model.
+    numbered but no list are one if they are most of their part of the model, and this is not the middle
+    between the ways down and up of a VQGAN or a U-Net (`mid.block_1`, `mid.block_2`).
     """
     if len(chain.blocks) == 1:
         return scope != path
     around = sum(one[: len(scope)] == scope for one in steps.values())
-    return chain.listed or 2 * len(chain.numbers) >= around
+    middle = words(path[-1:]) & {"mid", "middle"}
+    return chain.listed or (2 * len(chain.numbers) >= around and not middle)
 
 
 def _path(chain: Chain, steps: Mapping[str, Steps]) -> Steps:

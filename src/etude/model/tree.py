@@ -20,6 +20,7 @@ PEFT = ("base_model", "model")
 
 _RECURRENT = re.compile(r"((?:weight|bias)_(?:ih|hh|hr|ch|c))_l(\d+)(\w*)")
 _NUMBERED = re.compile(r"(.*[^\d_])_?(\d+)")
+_TWICE = re.compile(r"(.*[^\d_])_?(\d+)(?:_(\d+)|([a-z]))")
 
 
 def parts(name: str) -> Steps:
@@ -134,8 +135,34 @@ def rows(node: Node) -> list[Row]:
             members[0] = node.kids[word]
         numbers = sorted(members)
         if len(numbers) > 1 and numbers == list(range(numbers[0], numbers[0] + len(numbers))):
-            found.append(Row(word, (*node.path, word), [members[number] for number in numbers], False))
-    return sorted(found, key=lambda row: row.members[0].first)
+            before = [other[numbers[0] - 1] for other in numbered.values() if [*other] == [numbers[0] - 1]]
+            first = before if len(before) == 1 and numbers[0] > 1 else []  # HRNet's `layer1` before `stage2`
+            found.append(
+                Row(word, (*node.path, word), [*first, *(members[number] for number in numbers)], False)
+            )
+    return sorted([*found, *_twice(node)], key=lambda row: row.members[0].first)
+
+
+def _twice(node: Node) -> list[Row]:
+    """The parts with two numbers, stage and block: DPN's `conv3_2`, Inception's `Mixed_6b`.
+
+    The stem has the same word, and one layer.
+    """
+    found: dict[str, dict[tuple[int, int], Node]] = {}
+    for name, kid in node.kids.items():
+        if match := _TWICE.fullmatch(name):
+            block = int(match[3]) if match[3] else ord(match[4])
+            found.setdefault(match[1], {})[int(match[2]), block] = kid
+    rows = []
+    for word, parts in found.items():
+        stages = sorted({stage for stage, _ in parts})
+        blocks = [sorted(block for at, block in parts if at == stage) for stage in stages]
+        whole = [stages, *blocks]
+        if len(stages) > 1 and all(one == list(range(one[0], one[0] + len(one))) for one in whole):
+            members = [parts[key] for key in sorted(parts)]
+            start = next((i for i, member in enumerate(members) if member.matrices > 1), 0)
+            rows.append(Row(word, (*node.path, word), members[start:], False))
+    return rows
 
 
 def _members(node: Node) -> list[Node]:

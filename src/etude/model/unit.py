@@ -8,11 +8,24 @@ from etude.model.tree import Steps
 
 # How models name what stands above their blocks, wherever they register it: OPT's `final_layer_norm` and
 # nomic-bert's `pooler` come before the blocks.
-ABOVE = {"final", "last", "after", "post", "out", "output", "pool", "pooler", "pooling", "head", "f"}
+ABOVE = {
+    "final",
+    "last",
+    "after",
+    "post",
+    "out",
+    "output",
+    "pool",
+    "pooler",
+    "pooling",
+    "head",
+    "f",
+    "unembed",
+}
 
 # How they name what feeds their blocks, where they register it after them: LayoutLMv3's `rel_pos_bias`.
 BELOW = {"pos", "position", "positions", "positional", "rel", "relative", "patch", "token", "tokens", "stem"}
-BELOW |= {"input", "inputs", "in", "subsampling", "cls", "register", "mask", "bos", "latents"}
+BELOW |= {"input", "inputs", "in", "subsampling", "cls", "register", "bos", "latents"}
 BELOW |= {"ple", "perlayer", "recycle", "duration"}
 
 # How they name what leads from one tower to the next, tables of positions included.
@@ -20,7 +33,7 @@ JOINS = {"projector", "connector", "merger", "adapter", "resampler"}
 
 # How they name what makes predictions.
 HEAD = {"head", "heads", "classifier", "classification", "score", "scores", "cls", "lm", "logits", "outputs"}
-HEAD |= {"predictions", "predictor", "prediction", "discriminator"}
+HEAD |= {"predictions", "predictor", "prediction", "discriminator", "classif"}
 
 
 # How many weights a stem, a pooler, a projector or a resampler has at most; a VQGAN has more.
@@ -39,6 +52,36 @@ class Unit:
     def norm(self) -> bool:
         """Whether it does nothing but normalise."""
         return all(leaf.module == "Norm" for leaf in self.members)
+
+    @property
+    def own(self) -> Steps:
+        """The names of its parameters, if it holds nothing but some that have names of their own."""
+        names = tuple(leaf.name.rpartition(f"{self}.")[2] for leaf in self.members)
+        direct = not self.single and not any("." in name for name in names)
+        return names if direct and not {"weight", "bias"} & {*names} else ()
+
+    @property
+    def module(self) -> str:
+        """The kind of module that holds all of it, if it is one."""
+        kinds = {leaf.module for leaf in self.members}
+        return kinds.pop() if len(kinds) == 1 and len(self.members) < 3 else ""
+
+    @property
+    def numbered(self) -> set[str]:
+        """The numbers of its parts, if it is a list."""
+        found = {leaf.name.partition(f"{self}.")[2].partition(".")[0] for leaf in self.members}
+        return found if all(part.isdecimal() for part in found) else set()
+
+    @property
+    def middle(self) -> bool:
+        """Whether it is more than a layer: the middle between the ways down and up of a VQGAN or a U-Net."""
+        return sum(leaf.multiplies for leaf in self.members) > 1
+
+    @property
+    def images(self) -> bool:
+        """Whether it begins with a convolution of three colours."""
+        weights = [leaf for leaf in self.members if leaf.multiplies]
+        return bool(weights) and weights[0].module == "Conv" and weights[0].shape[1] == 3
 
     @property
     def tables(self) -> bool:

@@ -29,6 +29,11 @@ SOURCES = {
     "expand", "expand_as", "repeat", "tile", "embedding", "cat", "stack", "concat", "concatenate", "where",
     "add", "__add__", "__radd__", "__iadd__", "add_",
 }  # fmt: skip
+# What multiplies by a parameter or shifts by it: a use, even of data that no gradient flows back to.
+WORKS = {
+    "linear", "matmul", "__matmul__", "mm", "bmm", "addmm", "einsum", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "layer_norm", "rms_norm", "group_norm", "batch_norm",
+}  # fmt: skip
 DATA = ""  # stands among the parameters for whatever else is given to a pass
 MOST = 768 << 20  # bytes that the tensors of a pass may have, because its graph keeps them
 JOINS = ("CatBackward", "StackBackward")
@@ -47,6 +52,7 @@ class Use(NamedTuple):
 
     node: Any
     together: list[str]
+    works: bool = False
 
 
 class Trace(TorchFunctionMode):
@@ -76,7 +82,7 @@ class Trace(TorchFunctionMode):
                 self.nodes.append(node)
             together = [one for p in _parameters((*args, *kwargs.values())) if (one := self.names.get(id(p)))]
             for one in together:
-                self.used.setdefault(one, Use(None if name in SOURCES else node, together))
+                self.used.setdefault(one, Use(None if name in SOURCES else node, together, name in WORKS))
         return result
 
     def done(self) -> Pass:
@@ -133,7 +139,7 @@ class _Graph:
             return 0
         own = 1 << self.bits[name]
         met = [self.masks[id(node)]]
-        if met == [own]:
+        if met == [own] and not use.works:
             met = [self.masks[id(one)] for one in self._meetings(node, own)]
         mask = min(met, key=int.bit_count, default=own)
         for other in use.together:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from proof.configurations import CHANGES, NOT_BUILT
 from proof.counts import HAND, NAMED, TIMM
+from proof.otherwise import HEADS, OTHERWISE
 from proof.verdicts import Verdict, worst
 
 SHORT = 150
@@ -16,10 +17,14 @@ PREFERRED = (
 
 
 class Judged(NamedTuple):
-    """The verdicts on the classes of a model type, and how many parameters of how many a pass reached."""
+    """The verdicts on the classes of a model type, and how many parameters of how many a pass reached.
+
+    `live` has the verdict's word where the model's own inputs settle what is in doubt.
+    """
 
     verdicts: dict[str, Verdict]
     reached: tuple[int, int]
+    live: dict[str, str]
 
 
 class JudgedTimm(NamedTuple):
@@ -72,7 +77,7 @@ def page(judged: Mapping[str, Judged], unbuilt: Mapping[str, str], timm: Mapping
         [
             *_head(judged, timm),
             *_transformers(judged),
-            *_timm(timm),
+            *(_timm(timm) if timm else ()),
             *_by_hand(),
             *_not_built(judged, unbuilt),
         ]
@@ -82,17 +87,21 @@ def page(judged: Mapping[str, Judged], unbuilt: Mapping[str, str], timm: Mapping
 def _head(judged: Mapping[str, Judged], timm: Mapping[str, JudgedTimm]) -> Iterator[str]:
     classes = [verdict.word for one in judged.values() for verdict in one.verdicts.values()]
     types = [worst([v.word for v in one.verdicts.values()]) for one in judged.values()]
+    live = [worst([*one.live.values()]) for one in judged.values()]
     architectures = [verdict.word for one in timm.values() for verdict in one.verdicts.values()]
     modules = [worst([v.word for v in one.verdicts.values()]) for one in timm.values()]
     yield TITLE
     yield "| | judged | right | refused | wrong | right |"
     yield "|---|---|---|---|---|---|"
     for what, words in (
-        ("model types of transformers 5.23", types),
+        ("model types of transformers 5.23, by names, shapes and module types", types),
+        ("the same in `etude.plan(model)`, which in doubt runs the model's own `dummy_inputs`", live),
         ("their classes", classes),
         ("modules of timm 1.0.31", modules),
         ("their architectures", architectures),
     ):
+        if not words:
+            continue
         n = Counter(words)
         share = f"{100 * n['right'] / max(len(words), 1):.1f} %"
         yield f"| {what} | {len(words)} | {n['right']} | {n['refused']} | {n['wrong']} | {share} |"
@@ -116,7 +125,7 @@ def _transformers(judged: Mapping[str, Judged]) -> Iterator[str]:
     yield from (row(model_type, one.verdicts) for model_type, one in judged.items())
     for word in ("wrong", "refused"):
         keys = [
-            f"- `{model_type}` {name}: {_short(verdict)}"
+            f"- `{model_type}` {name}: {_short(verdict)}{_settled(one.live[name])}"
             for model_type, one in judged.items()
             for name, verdict in one.verdicts.items()
             if verdict.word == word
@@ -131,6 +140,10 @@ def _timm(timm: Mapping[str, JudgedTimm]) -> Iterator[str]:
     yield "| module | architectures | blocks | verdict | order |"
     yield "|---|---|---|---|---|"
     yield from (timm_row(module, one) for module, one in timm.items())
+    yield from ("", "### Ranked otherwise by timm", "")
+    yield from (f"- {one.module or 'all'}, `{one.pattern}`: {one.why}." for one in OTHERWISE)
+    for module, heads in HEADS.items():
+        yield f"- {module}: `default_cfg` of some lacks {', '.join(heads)}, which depends on the classes too."
     bad = [
         f"- `{module}` {', '.join(names)}: {reason}"
         for module, one in timm.items()
@@ -152,8 +165,19 @@ def _reasons(verdicts: Mapping[str, Verdict]) -> dict[str, list[str]]:
     return found
 
 
+def _settled(live: str) -> str:
+    return " (settled by its own inputs)" if live == "right" else ""
+
+
 def _short(verdict: Verdict) -> str:
+    """The first reason, cut short; of a refusal the names and the line to write."""
     reason = " ".join(verdict.reasons[0].split())
+    what, _, line = reason.partition(" Say it: ")
+    if line:
+        names = what.partition(" in ")[2].partition(": ")[2].rstrip(".")
+        first = ", ".join(names.split(", ")[:2])
+        first += " …" if first != names else ""
+        return f"{first}; write `{line.partition('], or ')[0]}]`, or another rung"
     return reason if len(reason) <= SHORT else reason[:SHORT].rsplit(" ", 1)[0] + " …"
 
 
@@ -229,12 +253,15 @@ A model type counts as its worst class.
 
 TIMM_HEAD = """## timm
 
-Besides 1 and 5, étude's depths are compared with timm's own layer ids (`group_matcher`, the ones that its
-layer decay uses). No pair of parameters may be ordered the opposite way. Within the blocks the two agree
-exactly (*same*), or one tells apart what the other holds together: *finer*, étude has several blocks where
-timm has one layer, as a rule a stage; *coarser*, the other way; *both*. Conventions that differ by design:
-timm counts the final norm with the last block, étude one rung above it; and timm gives the last block the
-decay once, étude not at all. *no ids*: the model has no `group_matcher`.
+Besides 1 and 5, with one tower and every block fed by the block below, étude's depths are compared with
+timm's own layer ids (`group_matcher`, the ones that its layer decay uses), and the head with `default_cfg`:
+it is what timm does not load for another number of classes, and nothing else, so that no pretrained weight
+trains at the head's rate. No pair of parameters may be ordered the opposite way, and no two layers of
+timm may share a block. *same*: within the blocks the two agree exactly; *finer*: étude has several blocks
+where timm has one layer, as a rule a stage; *no ids*: the model has no `group_matcher`.
+Conventions that differ by design: timm
+counts the final norm with the last block, étude one rung above it; timm gives the last block the decay once,
+étude not at all; a norm is no layer of its own (timm gives VGG's two for each convolution).
 """
 
 HAND_HEAD = """## Counted by hand

@@ -7,17 +7,20 @@ from proof.flow import Pass
 
 
 class Kept(NamedTuple):
-    """An architecture: étude's leaves, timm's layer id of every parameter ({} without), and one pass."""
+    """An architecture: étude's leaves, timm's layer id of every parameter ({} without), one pass, and the
+    modules whose weights timm does not load for another number of classes.
+    """
 
     rows: list[tuple[Any, ...]]
     ids: dict[str, int]
     run: Pass
+    head: list[str]
 
     @classmethod
     def read(cls, plain: tuple[Any, ...]) -> "Kept":
         """From what was kept."""
-        rows, ids, run = plain
-        return cls(rows, ids, Pass(*run))
+        rows, ids, run, head = plain
+        return cls(rows, ids, Pass(*run), head)
 
 
 def names() -> dict[str, list[str]]:
@@ -52,4 +55,6 @@ def build(name: str, run: bool = True) -> Kept:
             done, error = execution.run(model, known, torch.zeros(1, *size))
             if error is not None:
                 raise RuntimeError(f"{name}: {error}")
-    return Kept([tuple(leaf) for leaf in leaves(model)], ids, done)
+        classifier = model.default_cfg.get("classifier") or ()
+        head = [classifier] if isinstance(classifier, str) else list(classifier)
+        return Kept([tuple(leaf) for leaf in leaves(model)], ids, done, head)

@@ -1,8 +1,8 @@
 """Right, refused or wrong: étude's ladder of one model against the oracle."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from proof.flow import Pass
 from proof.oracle import Expected, inside
@@ -11,6 +11,7 @@ from proof.order import against_flow
 from etude.errors import PlanError
 from etude.model.ladder import Ladder, Placement, ladder
 from etude.model.leaf import Leaf
+from etude.planning import layout
 
 WORDS = ("wrong", "refused", "right")  # the worst first
 
@@ -26,10 +27,15 @@ class Verdict(NamedTuple):
     found: Ladder | None
 
 
-def judge(leaves: list[Leaf], oracle: Expected, passes: Sequence[Pass] = ()) -> Verdict:
-    """The verdict on a model of transformers."""
+def judge(
+    leaves: list[Leaf],
+    oracle: Expected,
+    passes: Sequence[Pass] = (),
+    live: Callable[[], Any] | None = None,
+) -> Verdict:
+    """The verdict on a model of transformers: by its leaves, or as `etude.plan` places the `live` one."""
     try:
-        found = ladder(leaves)
+        found = ladder(leaves) if live is None else layout(live(), layer_decay=0.9).ladder
     except PlanError as error:
         return Verdict("refused", (str(error),), None)
     except Exception as error:
