@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from etude.control.controller import controller
-from etude.control.improvement import Improving, whole
+from etude.control.improvement import Improving
 from etude.control.rewarmed import rises
+from etude.control.watching import whole
 from etude.core.edit import Advance
 
 if TYPE_CHECKING:

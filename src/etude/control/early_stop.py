@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from etude.control.controller import controller
-from etude.control.improvement import Improving, at_least, whole
+from etude.control.improvement import Improving
+from etude.control.watching import at_least, whole
 from etude.core.edit import Stop
 
 

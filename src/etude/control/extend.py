@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from etude.control.controller import controller
-from etude.control.improvement import Improving, between, check
+from etude.control.improvement import Improving
+from etude.control.watching import between, check
 from etude.core.edit import Redraw, Stop, Stretch
 from etude.core.length import TOLERANCE
 from etude.core.text import parse

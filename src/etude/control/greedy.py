@@ -7,7 +7,8 @@ from statistics import fmean
 from typing import Any, ClassVar
 
 from etude.control.controller import controller
-from etude.control.improvement import Improving, at_least, between, check, whole
+from etude.control.improvement import Improving
+from etude.control.watching import at_least, between, check, whole
 from etude.core.edit import Scale
 
 

@@ -3,9 +3,8 @@
 import math
 import re
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
 
-from etude.core.namespace import number
+from etude.control.watching import Watching, at_least, check
 from etude.errors import ScheduleError, near
 
 MODES = ("rel", "abs")
@@ -30,7 +29,7 @@ def greater_is_better(metric: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Improving:
+class Improving(Watching):
     """What controllers share that wait for a metric to get better.
 
     A reading is better than another if the gain, in the metric's direction, is more than `threshold` (mode
@@ -39,8 +38,6 @@ class Improving:
     which for a negative best asks for less than the best (pytorch#47513, optax#1767).
     """
 
-    word: ClassVar[str] = ""
-    metric: str
     _: KW_ONLY
     greater_is_better: bool | None
     threshold: float
@@ -48,7 +45,7 @@ class Improving:
     name: str
 
     def __post_init__(self) -> None:
-        check(self.word, "metric", self.metric, isinstance(self.metric, str) and self.metric, "a name")
+        super().__post_init__()
         check(self.word, "name", self.name, isinstance(self.name, str) and self.name, "a text")
         if self.greater_is_better is None:
             object.__setattr__(self, "greater_is_better", greater_is_better(self.metric))
@@ -62,11 +59,6 @@ class Improving:
                 f"{self.word}(threshold_mode={self.threshold_mode!r}) is not known"
                 f"{near(str(self.threshold_mode), MODES)}"
             )
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one metric it watches."""
-        return (self.metric,)
 
     def gain(self, value: float, other: float) -> float:
         """By how much a reading is better than another, in the metric's own unit; negative if it is worse."""
@@ -86,27 +78,3 @@ class Improving:
         readings = "reading" if count == 1 else "readings"
         than = "any" if best is None else f"{best:.6g}"
         return f"{self.metric} {value:.6g}: {count} {readings} without improvement on {than}"
-
-
-def check(word: str, name: str, value: Any, right: Any, asked: str) -> None:
-    """Raise `ScheduleError` for a controller's option that is not `right`, with what is `asked`."""
-    if not right:
-        raise ScheduleError(f"{word}({name}={value!r}) takes {asked}")
-
-
-def whole(word: str, name: str, value: Any, least: int, of: str = "readings") -> None:
-    """Raise `ScheduleError` unless an option is a number of readings, `least` or more."""
-    right = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    check(word, name, value, right, f"a number of {of}, {least} or more")
-
-
-def at_least(word: str, name: str, value: Any, least: float) -> None:
-    """Raise `ScheduleError` unless an option is a finite number of `least` or more."""
-    found = number(value, f"{word}({name}=…)")
-    check(word, name, value, found >= least, f"a number of {least:g} or more")
-
-
-def between(word: str, name: str, value: Any, low: float, high: float) -> None:
-    """Raise `ScheduleError` unless an option lies between `low` and `high`, neither of them included."""
-    found = number(value, f"{word}({name}=…)")
-    check(word, name, value, low < found < high, f"a number between {low:g} and {high:g}")

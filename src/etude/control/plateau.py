@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from etude.control.controller import controller
-from etude.control.improvement import Improving, at_least, between, check, whole
+from etude.control.cut import lowered
+from etude.control.improvement import Improving
 from etude.control.jump import MOST, jumped
+from etude.control.watching import at_least, between, check, whole
 from etude.core.edit import Scale
 
 
@@ -105,11 +107,10 @@ class Plateau(Improving):
         if after["bad"] < self.patience:
             return after, None
         reason = self.waited(value, after["bad"], after["best"])
-        level = max(state["level"] * self.factor, self.min)
+        by, level = lowered(state["level"], self.factor, self.min)
         after |= {"bad": 0, "cooldown": self.cooldown, "level": level}
         if level == state["level"]:
             return after, None
-        by = self.factor if level > self.min else level / state["level"]
         return after, Scale(t, by, groups=self.groups, author=self.name, reason=reason)
 
     def _followed(self, state: Mapping[str, Any], value: float) -> dict[str, Any]:

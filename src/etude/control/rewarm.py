@@ -1,14 +1,15 @@
 """A longer warm-up, where the loss spikes during it or soon after."""
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from etude.control.band import band
 from etude.control.controller import controller
-from etude.control.improvement import between, check, whole
 from etude.control.rewarmed import rewarmed
+from etude.control.watching import Watching, between, check, whole
 from etude.core.edit import Redraw
 
 if TYPE_CHECKING:
@@ -59,11 +60,11 @@ def rewarm(
 
 
 @dataclass(frozen=True)
-class Rewarm:
+class Rewarm(Watching):
     """The controller that `rewarm` makes."""
 
+    word: ClassVar[str] = "rewarm"
     sees_rates: ClassVar[bool] = True
-    metric: str
     longer: float
     z: float
     scale: float
@@ -74,7 +75,7 @@ class Rewarm:
     name: str
 
     def __post_init__(self) -> None:
-        check("rewarm", "metric", self.metric, isinstance(self.metric, str) and self.metric, "a name")
+        super().__post_init__()
         for name, low in (("longer", 0), ("z", 0), ("scale", 0), ("near", 0)):
             between("rewarm", name, getattr(self, name), low, math.inf)
         check("rewarm", "scale", self.scale, self.scale <= 1, "a factor, at most 1")
@@ -82,11 +83,6 @@ class Rewarm:
         whole("rewarm", "times", self.times, 1, "warm-ups")
         whole("rewarm", "warmup", self.warmup, 2)
         whole("rewarm", "window", self.window, self.warmup)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one metric it watches."""
-        return (self.metric,)
 
     def init(self) -> dict[str, Any]:
         """Nothing read, no warm-up made longer."""
@@ -104,7 +100,7 @@ class Rewarm:
         if not math.isfinite(value) or rates is None or state["times"] >= self.times:
             return dict(state), None
         if len(read) >= self.warmup:
-            middle = band(read, SMALLEST).middle
+            middle = statistics.median(read)
             usual = band(read, max(LEAST * abs(middle), SMALLEST))
             if usual.z(value) > self.z:
                 found = rewarmed(rates, t, self.longer, self.scale, self.near)

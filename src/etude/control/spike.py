@@ -1,12 +1,14 @@
 """The guard: an update whose loss or gradient is not finite, or far above what was usual, is not made."""
 
 import math
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from etude.control.band import Band, band
 from etude.control.controller import Action, Clip, Discard, Restore, controller
+from etude.control.watching import check, whole
 from etude.core.edit import Stop
 from etude.core.namespace import number
 from etude.errors import ScheduleError, near
@@ -62,24 +64,17 @@ def spike(
     if policy not in POLICIES:
         raise ScheduleError(f"spike(policy={policy!r}) is not known{near(str(policy), POLICIES)}")
     z, scale = float(number(z, "spike(z=…)")), float(number(scale, "spike(scale=…)"))
-    _check("z", z, z > 0, "a number above 0")
-    _check("scale", scale, 0 < scale <= 1, "a factor above 0, at most 1")
-    whole = {"window": window, "warmup": warmup, "in_a_row": in_a_row}
-    for name, value in (whole if rollbacks is None else whole | {"rollbacks": rollbacks}).items():
-        least = 0 if name == "rollbacks" else 1
-        right = isinstance(value, int) and not isinstance(value, bool) and value >= least
-        _check(name, value, right, f"a whole number of {least} or more")
-    _check("warmup", warmup, warmup <= window, f"at most window={window}")
+    check("spike", "z", z, z > 0, "a number above 0")
+    check("spike", "scale", scale, 0 < scale <= 1, "a factor above 0, at most 1")
+    for name, value in {"window": window, "warmup": warmup, "in_a_row": in_a_row}.items():
+        whole("spike", name, value, 1, "updates")
+    check("spike", "warmup", warmup, warmup <= window, f"at most window={window}")
     if loss is None and norm is None:
         raise ScheduleError("spike(loss=None, norm=None) reads nothing: leave one of them out")
     if rollbacks is None:
         rollbacks = 3 if policy == "rollback" else 0
+    whole("spike", "rollbacks", rollbacks, 0, "rollbacks")
     return Spike(policy, z, window, warmup, rollbacks, scale, in_a_row, loss, norm)
-
-
-def _check(name: str, value: Any, right: bool, asked: str) -> None:
-    if not right:
-        raise ScheduleError(f"spike({name}={value!r}) takes {asked}")
 
 
 @dataclass(frozen=True)
@@ -175,7 +170,7 @@ class Spike:
         read = {metric: [*state["read"][metric], value][-self.window :] for metric, value in values.items()}
         level = state["level"]
         if self.loss is not None and len(read[self.loss]) >= self.warmup:
-            level = max(level, abs(band(read[self.loss], SMALLEST).middle))
+            level = max(level, abs(statistics.median(read[self.loss])))
         return {**state, "read": read, "level": level, "dropped": 0}
 
     def _value(self, metric: str, reading: float) -> float:

@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from etude.control import improvement
 from etude.control.controller import controller
-from etude.control.improvement import check, whole
+from etude.control.watching import Watching, check, whole
 from etude.core.edit import Stop
 from etude.core.namespace import number
 
@@ -34,29 +34,24 @@ def target(
     """
     if greater_is_better is None:
         greater_is_better = improvement.greater_is_better(str(metric))
-    return Target(value, metric, patience, greater_is_better, name)
+    return Target(metric, value, patience, greater_is_better, name)
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Watching):
     """The controller that `target` makes."""
 
+    word: ClassVar[str] = "target"
     value: float
-    metric: str
     patience: int
     greater_is_better: bool
     name: str
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         number(self.value, "target(value=…)")
-        check("target", "metric", self.metric, isinstance(self.metric, str) and self.metric, "a name")
         check("target", "name", self.name, isinstance(self.name, str) and self.name, "a text")
         whole("target", "patience", self.patience, 1)
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one metric it watches."""
-        return (self.metric,)
 
     def init(self) -> dict[str, Any]:
         """No reading has reached it."""

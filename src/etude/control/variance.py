@@ -5,11 +5,12 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 from etude.control.band import NORMAL, band
 from etude.control.controller import controller
-from etude.control.improvement import at_least, between, check, whole
+from etude.control.cut import lowered
+from etude.control.watching import Watching, at_least, between, check, whole
 from etude.core.edit import Scale
 
 OUTLYING = 3.0  # a change from one update to the next counts as at most so many times the usual one
@@ -55,10 +56,10 @@ def variance(
 
 
 @dataclass(frozen=True)
-class Variance:
+class Variance(Watching):
     """The controller that `variance` makes."""
 
-    metric: str
+    word: ClassVar[str] = "variance"
     factor: float
     z: float
     window: int
@@ -70,7 +71,7 @@ class Variance:
     name: str
 
     def __post_init__(self) -> None:
-        check("variance", "metric", self.metric, isinstance(self.metric, str) and self.metric, "a name")
+        super().__post_init__()
         between("variance", "factor", self.factor, 0, 1)
         between("variance", "z", self.z, 0, math.inf)
         for name, least in (("window", 4), ("history", 2), ("warmup", 2)):
@@ -79,11 +80,6 @@ class Variance:
         check("variance", "warmup", self.warmup, self.warmup <= self.history, f"at most {self.history}")
         at_least("variance", "min", self.min, 0)
         check("variance", "min", self.min, self.min < 1, "a share of the schedule, below 1")
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """The one metric it watches."""
-        return (self.metric,)
 
     def init(self) -> dict[str, Any]:
         """Nothing read, nothing cut."""
@@ -108,10 +104,9 @@ class Variance:
             "variances": [*known, found][-self.history :],
             "cooldown": max(state["cooldown"] - 1, 0),
         }
-        level = max(state["level"] * self.factor, self.min)
+        by, level = lowered(state["level"], self.factor, self.min)
         if found <= edge or state["cooldown"] > 0 or level == state["level"]:
             return after, None
-        by = self.factor if level > self.min else level / state["level"]
         reason = (
             f"{self.metric} varies by {math.exp(found / 2):.3g} over {self.window} updates, "
             f"{math.exp(usual.middle / 2):.3g} was usual"
