@@ -14,7 +14,7 @@ def crosses(unit: Unit, width: int | None) -> bool:
 
     So they do in the SVTR neck of PP-OCR, of whose five convolutions two come before the blocks.
     """
-    weights = [leaf.shape for leaf in unit.members if leaf.multiplies]
+    weights = [leaf.shape for leaf in unit.weights]
     if len(weights) != len(unit.numbered):  # blocks, each of which has both
         return False
     enters = [i for i, shape in enumerate(weights) if shape[0] == width != shape[1]]
@@ -40,7 +40,7 @@ def middles(beside: Sequence[Unit]) -> dict[Steps, Unit]:
 
 def distils(unit: Unit, blocks: int, width: int | None) -> bool:
     """Whether a list of layers is one shorter than the blocks and keeps their width: it lies between them."""
-    weights = [leaf.shape for leaf in unit.members if leaf.multiplies]
+    weights = [leaf.shape for leaf in unit.weights]
     kept = all(shape[:2] == (width, width) for shape in weights)
     between = unit.numbered == {str(i) for i in range(blocks - 1)}
     return bool(weights) and kept and between and "layers" in words(unit.steps[-1:])

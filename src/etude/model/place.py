@@ -6,10 +6,9 @@ models register what stands above their blocks before them, or below after them.
 """
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
 
+from etude.model.backbone import Backbone
 from etude.model.between import after, crosses, distils, middles
-from etude.model.chain import Chain
 from etude.model.leaf import Leaf
 from etude.model.tower import Tower
 from etude.model.tree import Steps, words
@@ -37,62 +36,6 @@ LINEAR = {"last", "linear"}
 Rung = tuple[int, str]
 
 
-@dataclass(frozen=True)
-class _Backbone:
-    """The part of a tower that units are placed against; `alone` if the model has no other tower.
-
-    `width` is that of its blocks, if all have one; `normed` tells whether each begins with a norm.
-    """
-
-    steps: Steps
-    scope: Steps
-    path: Steps
-    blocks: int
-    alone: bool
-    width: int | None
-    normed: bool
-    ends: tuple[Leaf, ...]
-
-    def follows(self, unit: Unit) -> bool:
-        """Whether a layer takes what comes out of the last block, and not what goes into the first.
-
-        LowFormer's `in_conv` is what its head begins with; a model of one width does not tell.
-        """
-        weights = [leaf.shape for leaf in unit.members if leaf.multiplies]
-        if not weights or not self.ends:
-            return False
-        into, out = self.ends[0].shape[1], self.ends[-1].shape[0]
-        return into != out and weights[0][1] == out and weights[-1][0] != into
-
-    def holds(self, unit: Unit) -> bool:
-        return unit.steps[: len(self.steps)] == self.steps
-
-    def rest(self, unit: Unit) -> Steps:
-        """The name of a unit without what the whole backbone, or else the whole tower, is called."""
-        return unit.steps[len(self.steps if self.holds(unit) else self.scope) :]
-
-    def inside(self, unit: Unit) -> bool:
-        """Whether a unit is a part of a stage."""
-        return len(unit.steps) > len(self.path) + 1 and unit.steps[: len(self.path)] == self.path
-
-    def entered(self, unit: Unit) -> bool:
-        """Whether all that a unit does is to lead from another width into that of the blocks."""
-        weights = [leaf for leaf in unit.members if leaf.multiplies]
-        return (
-            len(weights) == 1
-            and weights[0].module == "Linear"
-            and weights[0].shape[0] == self.width != weights[0].shape[1]
-        )
-
-    def left(self, unit: Unit) -> bool:
-        """Whether every weight of a unit leads out of the width of the blocks: one prediction of each."""
-        weights = [leaf.shape for leaf in unit.members if leaf.multiplies]
-        return all(shape[1] == self.width != shape[0] for shape in weights)
-
-    def __str__(self) -> str:
-        return ".".join(self.steps) or "the model"
-
-
 def place(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, alone: bool) -> dict[str, Rung]:
     """Depth and reason by name, for all that is certain; see `etude.model.ladder` for the depths.
 
@@ -102,19 +45,7 @@ def place(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, alon
     """
     chain = tower.chain
     numbers = [chain.block(leaf.name) for leaf in leaves]
-    start = _start(leaves, steps, tower)
-    ends = tuple(leaf for leaf, number in zip(leaves, numbers, strict=True) if number and leaf.multiplies)
-    width, normed = _make(leaves, chain)
-    backbone = _Backbone(
-        _backbone(leaves, steps, tower, start),
-        tower.scope,
-        tower.path,
-        len(chain.blocks),
-        alone,
-        width,
-        normed,
-        ends,
-    )
+    backbone = Backbone.of(leaves, steps, tower, alone)
     found: dict[str, Rung] = {}
     for leaf, number in zip(leaves, numbers, strict=True):
         if number:
@@ -124,13 +55,13 @@ def place(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, alon
     beside = units([leaf for leaf in leaves if leaf.name not in found], steps, through)
     middle = middles(beside)
     order = {leaf.name: i for i, leaf in enumerate(leaves)}
-    fed = any(leaf.module == "Embedding" for leaf in leaves[:start])
+    fed = any(leaf.module == "Embedding" for leaf in leaves[: backbone.start])
     # The last table after the blocks, if others come before or it is relative; the next norm is its own.
     late: Unit | None = None
     for unit in beside:
         position = order[unit.members[0].name]
         follows = late and unit.norm and late.steps[:-1] == unit.steps[:-1]
-        amid = position > start and any(numbers[position:])
+        amid = position > backbone.start and any(numbers[position:])
         if unit.steps in middle:
             rung = backbone.blocks // 2, f"in the middle of the blocks, with {middle[unit.steps]}"
         elif rung := _between(unit, backbone, numbers[:position], numbers[position:]):
@@ -138,14 +69,16 @@ def place(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, alon
         elif late and follows and not words(backbone.rest(unit)) & ABOVE:
             rung = found.get(late.members[0].name) and (0, f"the norm of {late}")
         else:
-            rung = _rung(unit, backbone, position < start, beside, amid)
+            rung = _rung(unit, backbone, position < backbone.start, beside, amid)
         if rung is None and distils(unit, backbone.blocks, backbone.width):
             found |= {leaf.name: after(leaf, unit) for leaf in unit.members if leaf.name not in found}
         if rung:
             found |= {leaf.name: rung for leaf in unit.members}
         if not unit.norm:
             relative = unit.tables and words(backbone.rest(unit)) & {"rel", "relative"}
-            late = unit if (fed or relative) and position >= start and not (rung and rung[0]) else None
+            late = (
+                unit if (fed or relative) and position >= backbone.start and not (rung and rung[0]) else None
+            )
     if not backbone.steps and len(tower.path) < 2:
         top = backbone.blocks + 1
         head = [leaf for leaf in leaves if found.get(leaf.name, (0,))[0] > top]
@@ -173,7 +106,7 @@ def _hidden(head: Sequence[Leaf]) -> set[str]:
     }
 
 
-def _rung(unit: Unit, backbone: _Backbone, early: bool, beside: Sequence[Unit], amid: bool) -> Rung | None:
+def _rung(unit: Unit, backbone: Backbone, early: bool, beside: Sequence[Unit], amid: bool) -> Rung | None:
     if not backbone.holds(unit):
         return _outside(unit, backbone, early)
     top, rest = backbone.blocks + 1, ".".join(backbone.rest(unit))
@@ -242,7 +175,7 @@ def _rung(unit: Unit, backbone: _Backbone, early: bool, beside: Sequence[Unit], 
     return 0, "the norm of the embeddings"
 
 
-def _doubtful(unit: Unit, named: Set[str], backbone: _Backbone) -> bool:
+def _doubtful(unit: Unit, named: Set[str], backbone: Backbone) -> bool:
     """Whether what is registered after the blocks may well come before or between them.
 
     A decoder's `proj` may be that of its input; of a list that is one shorter than the blocks each member may
@@ -252,13 +185,13 @@ def _doubtful(unit: Unit, named: Set[str], backbone: _Backbone) -> bool:
     return between or backbone.inside(unit) or (named == {"proj"} and "decoder" in unit.steps)
 
 
-def _alone(unit: Unit, backbone: _Backbone, beside: Sequence[Unit]) -> bool:
+def _alone(unit: Unit, backbone: Backbone, beside: Sequence[Unit]) -> bool:
     """Whether a norm is the only one in the part of the model that holds the list of blocks."""
     here = backbone.path[:-1]
     return [other for other in beside if other.norm and other.steps[:-1] == here] == [unit]
 
 
-def _outside(unit: Unit, backbone: _Backbone, early: bool) -> Rung | None:
+def _outside(unit: Unit, backbone: Backbone, early: bool) -> Rung | None:
     """Outside the backbone lies the head, as a rule; what feeds the backbone is told by its kind or name."""
     top, named = backbone.blocks + 1, words(backbone.rest(unit))
     embeds = any(word.startswith("emb") for word in named)
@@ -281,7 +214,7 @@ def _outside(unit: Unit, backbone: _Backbone, early: bool) -> Rung | None:
 
 
 def _between(
-    unit: Unit, backbone: _Backbone, before: Sequence[int | None], after: Sequence[int | None]
+    unit: Unit, backbone: Backbone, before: Sequence[int | None], after: Sequence[int | None]
 ) -> Rung | None:
     """The block with which a unit stands that is registered between two: DenseNet's transitions."""
     if backbone.inside(unit) and "projector" in words(unit.steps[-1:]):
@@ -292,52 +225,3 @@ def _between(
         return None
     depth = following if any(leaf.multiplies for leaf in unit.members) else last
     return depth, f"between block {last} and block {following}"
-
-
-def _make(leaves: Sequence[Leaf], chain: Chain) -> tuple[int | None, bool]:
-    """How wide what comes out of the blocks is, if all agree, and whether each of them begins with a norm."""
-    held: dict[int, list[Leaf]] = {}
-    for leaf in leaves:
-        if number := chain.block(leaf.name):
-            held.setdefault(number, []).append(leaf)
-    own = {n: [leaf for leaf in one if f".{chain.path}." in f".{leaf.name}"] for n, one in held.items()}
-    held = own if all(own.values()) else held
-    last = [next((leaf for leaf in reversed(one) if leaf.multiplies), None) for one in held.values()]
-    widths = {leaf.shape[0] if leaf and leaf.module in ("Linear", "Conv") else None for leaf in last}
-    normed = all(one[0].module == "Norm" for one in held.values())
-    return widths.pop() if len(widths) == 1 else None, normed
-
-
-def _start(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower) -> int:
-    """Where the blocks begin; a part's own parameters are registered before its parts and tell nothing."""
-    blocks = [i for i, leaf in enumerate(leaves) if tower.chain.block(leaf.name)]
-    return next((i for i in blocks if len(steps[leaves[i].name]) > len(tower.path) + 1), blocks[0])
-
-
-def _backbone(leaves: Sequence[Leaf], steps: Mapping[str, Steps], tower: Tower, start: int) -> Steps:
-    """The smallest part of the tower that holds the chain and what feeds it.
-
-    That is the largest embedding, if possible one before the blocks, under any of its names (a position table
-    may lie closer to the blocks, as in RoFormer); in a model without embeddings, everything before the blocks
-    that is not called a head.
-    """
-    tables = [leaf for leaf in leaves if leaf.module == "Embedding" and not tower.chain.block(leaf.name)]
-    early = [leaf for leaf in leaves[:start] if leaf in tables]
-    if early or (tables and not start):
-        largest = max(early or tables, key=lambda leaf: leaf.size)
-        feeding = {steps[leaf.name] for leaf in tables if leaf.owner == largest.owner}
-        enough = 1
-    else:
-        feeding = {steps[leaf.name] for leaf in leaves[:start]}
-        inside = {one for one in feeding if not words(one) & HEAD and not _direct(one, tower.path)}
-        feeding = inside or feeding
-        enough = max(len(feeding), 1)
-    for n in range(len(tower.path), len(tower.scope), -1):
-        if sum(one[:n] == tower.path[:n] for one in feeding) >= enough:
-            return tower.path[:n]
-    return tower.scope
-
-
-def _direct(steps: Steps, path: Steps) -> bool:
-    """Whether a parameter belongs itself to a part that holds the blocks; such are registered first."""
-    return steps[:-1] == path[: len(steps) - 1]

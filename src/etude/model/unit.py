@@ -49,6 +49,11 @@ class Unit:
     single: bool
 
     @property
+    def weights(self) -> list[Leaf]:
+        """What multiplies its inputs, in order of registration."""
+        return [leaf for leaf in self.members if leaf.multiplies]
+
+    @property
     def norm(self) -> bool:
         """Whether it does nothing but normalise."""
         return all(leaf.module == "Norm" for leaf in self.members)
@@ -75,13 +80,13 @@ class Unit:
     @property
     def middle(self) -> bool:
         """Whether it is more than a layer: the middle between the ways down and up of a VQGAN or a U-Net."""
-        return sum(leaf.multiplies for leaf in self.members) > 1
+        return len(self.weights) > 1
 
     @property
     def images(self) -> bool:
         """Whether it begins with a convolution of three colours."""
-        weights = [leaf for leaf in self.members if leaf.multiplies]
-        return bool(weights) and weights[0].module == "Conv" and weights[0].shape[1] == 3
+        first = next(iter(self.weights), None)
+        return first is not None and first.module == "Conv" and first.shape[1] == 3
 
     @property
     def tables(self) -> bool:
@@ -91,7 +96,7 @@ class Unit:
     @property
     def large(self) -> bool:
         """Whether it is more than a part: so many layers have an order of their own, which is not known."""
-        return sum(leaf.multiplies for leaf in self.members) > LARGE
+        return len(self.weights) > LARGE
 
     @property
     def only_tables(self) -> bool:
