@@ -278,6 +278,30 @@ def test_edits_and_the_best_checkpoint_are_marked(make_run, look):
     assert marks.count([60, "checkpoint"]) == 1
 
 
+def test_what_the_guard_did_is_told_once_for_updates_in_a_row(make_run, look):
+    run = make_run()
+    log = run / "log.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    last = next(i for i, one in enumerate(records) if one.get("k") == 24)
+    acts = [
+        (20, "discard", "train_loss is nan"), (20, "discard", "train_loss 9"),
+        (22, "clip", "grad_norm 40"), (23, "clip", "grad_norm 30"), (24, "discard", "train_loss 8"),
+    ]  # fmt: skip
+    records[last:last] = [
+        {"type": "action", "t": float(k), "k": k, "action": action, "author": "spike", "reason": reason}
+        for k, action, reason in acts
+    ]
+    log.write_text("".join(json.dumps(one) + "\n" for one in records))
+    page = look(build(run))
+    told = " ".join(page.inner_text(".events").split())
+    assert "20 2 updates dropped, by spike: train_loss is nan 22 2 updates clipped, by spike: grad_" in told
+    assert "24 update dropped, by spike: train_loss 8" in told
+    marks = page.evaluate("D.marks.filter((mark) => mark.kind == 'action').map((mark) => mark.t)")
+    assert marks == [20, 22, 24]
+    assert "update dropped or clipped" in page.inner_text(".key.marks")
+    assert "dropped or clipped" not in build(make_run()).read_text("utf-8")
+
+
 def test_a_resumed_run_is_one_run(make_run):
     run = make_run(until=45, end=None)
     log = run / "log.jsonl"

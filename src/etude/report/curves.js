@@ -11,7 +11,7 @@ function drawMarks(u) {
     const x = u.valToPos(mark.t, "x", true);
     if (x < left - 1 || x > left + width + 1) continue;
     pen.beginPath();
-    pen.fillStyle = pen.strokeStyle = css(mark.kind === "best" ? "--accent" : mark.kind === "edit" ? "--ink" : "--muted");
+    pen.fillStyle = pen.strokeStyle = css({ best: "--accent", edit: "--ink", action: "--ink" }[mark.kind] || "--muted");
     if (mark.kind === "edit" || mark.kind === "resume") {
       pen.lineWidth = dot;
       pen.setLineDash(mark.kind === "edit" ? [5 * dot, 3 * dot] : [dot, 3 * dot]);
@@ -19,8 +19,8 @@ function drawMarks(u) {
       pen.lineTo(x, top + height);
       pen.stroke();
     } else {
-      const size = (mark.kind === "best" ? 5 : 3.5) * dot, y = top + height;
-      pen.moveTo(x, y - 1.7 * size);
+      const size = (mark.kind === "best" ? 5 : 3.5) * dot, down = mark.kind === "action", y = down ? top : top + height;
+      pen.moveTo(x, y + (down ? 1.7 : -1.7) * size);
       pen.lineTo(x + size, y);
       pen.lineTo(x - size, y);
       pen.fill();

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from etude.report.log import Records
 
 HERE = Path(__file__).parent
+EVENTS = ("edit", "action", "resume")
 SCRIPTS = ("uplot/uPlot.iife.min.js", "report.js", "heat.js", "curves.js")
 
 
@@ -70,7 +71,8 @@ def render(log: "Records", recipe: str | None = None) -> str:
         found=Markup(logged(found["page"])) if (found := log.starts[0].get("found")) else None,
         drawn=bool(log.updates),
         agreement=words.agreement(log),
-        events=[(clock(mark["t"]), mark["text"]) for mark in marks if mark["kind"] in ("edit", "resume")],
+        events=[(clock(mark["t"]), mark["text"]) for mark in marks if mark["kind"] in EVENTS],
+        acted=any(mark["kind"] == "action" for mark in marks),
         schedules=[(name, text, _pieces(text, start["span"])) for name, text in hypers.items()],
         sampling=words.sampling(start["plan"]["tick"], start["span"]),
         hypers=list(hypers),

@@ -1,7 +1,7 @@
 """What is said of a run in words: how it did, where it stands, what changed on the way."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # Metrics that are shares, whose differences people read in points.
 SHARES = frozenset({"accuracy", "macro_f1", "f1", "precision", "recall"})
+
+# What a controller did with an update; that it went back to a checkpoint is an edit, too.
+DONE = {"discard": "dropped", "clip": "clipped"}
 
 
 def verdict(result: Mapping[str, Any]) -> tuple[str, str]:
@@ -96,8 +99,10 @@ def sampling(tick: float, span: Mapping[str, Any]) -> str:
 
 
 def marks(log: "Records") -> list[dict[str, Any]]:
-    """What happened at a moment, as {t, kind, text}; kinds are edit, resume, checkpoint and best."""
+    """What happened at a moment, as {t, kind, text}; kinds are edit, action, resume, checkpoint and best."""
     found = [{"t": edit["at"], "kind": "edit", "text": edit_text(edit)} for edit in log.edits]
+    for some in _in_a_row(log.actions):
+        found.append({"t": some[0]["t"], "kind": "action", "text": action_text(some)})
     for start in log.starts:
         if resumed := start["resumed"]:
             text = f"resumed from checkpoint {resumed['checkpoint']}"
@@ -129,6 +134,31 @@ def edit_text(edit: Mapping[str, Any]) -> str:
     total = clock(math.inf if edit.get("total") is None else edit["total"])
     text = f"{what.format(**{**edit, 'total': total, 'of': of})}, by {edit['author']}"
     return f"{text}: {edit['reason']}" if edit.get("reason") else text
+
+
+def action_text(actions: Sequence[Mapping[str, Any]]) -> str:
+    """What was done with updates in a row: how many, who asked for it, and why with the first.
+
+    >>> one = {"k": 28, "action": "discard", "author": "spike", "reason": "train_loss is nan"}
+    >>> action_text([one, one])
+    '2 updates dropped, by spike: train_loss is nan'
+    """
+    first = actions[0]
+    what = "update" if len(actions) == 1 else f"{count(len(actions))} updates"
+    return f"{what} {DONE[first['action']]}, by {first['author']}: {first['reason']}"
+
+
+def _in_a_row(actions: Iterable[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    rows: list[list[Mapping[str, Any]]] = []
+    for one in actions:
+        last = rows[-1][-1] if rows else None
+        if one["action"] not in DONE:
+            continue
+        if last and last["action"] == one["action"] and one["k"] - last["k"] <= 1:
+            rows[-1].append(one)
+        else:
+            rows.append([one])
+    return rows
 
 
 def agreement(log: "Records") -> str:
