@@ -47,6 +47,12 @@ def test_steepest_lies_where_lightning_would_if_it_divided_by_the_log_of_the_rat
     assert np.median(theirs) < -4.5  # the wiggles at the smallest rates
 
 
+def test_the_fall_back_from_a_divergence_is_no_descent():
+    back = np.where(X < -0.3, CLEAN, np.interp(X, [-0.3, 0.3, 1], [1.6, 9, 2]))
+    assert X[np.argmin(np.diff(back))] > 0.3
+    assert RULES["steepest"](RATES, back).rate == RULES["steepest"](RATES, CLEAN).rate
+
+
 def test_noise_moves_the_rules_little():
     for rule in (RULES["steepest"], RULES["minimum"]):
         clean = rule(RATES, CLEAN).rate

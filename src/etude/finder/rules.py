@@ -82,6 +82,7 @@ def confidence(curve: Smoothed) -> float:
 def steepest(curve: Smoothed) -> tuple[float, float, float, str]:
     """Where the loss falls fastest per log rate; the range is where it falls at least half as fast.
 
+    Only up to the lowest loss counts: what falls behind it comes back from a divergence.
     `argmin dL / d log η`: torch-lr-finder 0.2.2 and ignite's `FastaiLRFinder` (by index, the same on a log
     grid). Lightning divides by dη instead, which makes any wiggle at small rates infinitely steep.
 
@@ -89,7 +90,7 @@ def steepest(curve: Smoothed) -> tuple[float, float, float, str]:
     >>> print(steepest(rates, [1 / (1 + 300 * rate) + rate for rate in rates]))
     lr=3.2e-3 (6.3e-4 … 0.016, steepest, confidence 1.0): the loss falls fastest here
     """
-    i = int(np.argmin(curve.slope))
+    i = int(np.argmin(curve.slope[: np.argmin(curve.loss) + 1]))
     low, high = _stretch(curve.slope <= curve.slope[i] / 2, i)
     return *_rates(curve, i, low, high), "the loss falls fastest here"
 
