@@ -21,7 +21,15 @@ def block(view: View, rows: Iterable[Sequence[str]], notes: Iterable[str]) -> st
     table = f"<table><thead>{head}</thead><tbody>{''.join(body)}</tbody></table>"
     said = f"<div><b><code>{escape(view.title)}</code></b></div><div>{escape(view.reason)}</div>"
     below = "".join(f"<div>{escape(note)}</div>" for note in notes)
-    return f"<div>{said}{picture(view)}{table}{below}</div>"
+    return f"<div>{said}{picture(view)}<div><small>{escape(_caption(view))}</small></div>{table}{below}</div>"
+
+
+def _caption(view: View) -> str:
+    light = f"the training loss of {len(view.curves)} seeds" if len(view.curves) > 1 else "the training loss"
+    dark = f"{'the held-out loss' if view.held_out else 'it'}, smoothed"
+    marks = [name for name, rate in sorted(view.marks.items(), key=lambda mark: mark[1]) if view.level(rate)]
+    dots = f"; dots, from the left: {', '.join(marks)}" if marks else ""
+    return f"Loss over learning rate. Light: {light}; dark: {dark}{dots}."
 
 
 def logged(page: Mapping[str, Any]) -> str:
