@@ -12,20 +12,13 @@ from etude.errors import EtudeError, PlanError
 from etude.finder.processes import Processes
 from etude.finder.snapshot import bare
 from etude.planning import plan as make_plan
-
-# Where torch has a fused AdamW.
-FUSED = ("cpu", "cuda", "mps", "xpu")
+from etude.torch.fused import has_fused_adamw
+from etude.torch.wrappers import core
 
 
 def is_optimizer(optimizer: Any) -> bool:
     """Whether it is an optimizer of torch, or Accelerate's around one."""
     return isinstance(optimizer, torch.optim.Optimizer)
-
-
-def core(optimizer: Any) -> torch.optim.Optimizer:
-    """torch's own optimizer inside that of Accelerate."""
-    inner = getattr(optimizer, "optimizer", None)
-    return core(inner) if is_optimizer(inner) else optimizer
 
 
 def plan_of(plan: Plan | Rates | None, optimizer: Any, model: torch.nn.Module) -> Plan | Rates:
@@ -59,7 +52,7 @@ def new_optimizer(
     groups = (plan.plan if isinstance(plan, Rates) else plan).torch_groups(model)
     if optimizer is None:
         plain = all(p.is_floating_point() for group in groups for p in group["params"])
-        return torch.optim.AdamW(groups, fused=plain and device.type in FUSED)
+        return torch.optim.AdamW(groups, fused=plain and has_fused_adamw(device))
     made = optimizer(groups) if callable(optimizer) else None
     if not isinstance(made, torch.optim.Optimizer):
         raise EtudeError(

@@ -6,10 +6,9 @@ every random generator. What a training has beside these is named in `keep`.
 """
 
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch.nn.parallel import DistributedDataParallel
@@ -19,19 +18,11 @@ from etude.finder.interrupt import uninterrupted
 from etude.finder.loaders import hold_loader
 from etude.finder.randomness import global_generators
 from etude.finder.store import store
+from etude.torch.wrappers import nested
 
 
-@contextmanager
-def no_trace(
-    model: torch.nn.Module,
-    optimizer: Any = None,
-    *,
-    scaler: Any = None,
-    batches: Iterable[Any] = (),
-    keep: Iterable[Any] = (),
-    snapshot: str | Path = "memory",
-) -> Iterator["Snapshot"]:
-    """Whatever happens inside, afterwards the training is as it was before, bit for bit.
+class Snapshot:
+    """The state of a training; whatever happens inside, afterwards it is as it was before, bit for bit.
 
     `batches` are the loaders that are used inside, `keep` further objects that change (an EMA of the weights,
     a queue). `snapshot` is "memory", which takes one copy of the state; "disk", which takes nearly no memory
@@ -45,19 +36,6 @@ def no_trace(
     >>> torch.equal(model.weight, before)
     True
     """
-    kept = Snapshot(model, optimizer, scaler=scaler, batches=batches, keep=keep, snapshot=snapshot)
-    try:
-        yield kept
-    finally:
-        with uninterrupted():
-            try:
-                kept.put_back()
-            finally:
-                kept.close()
-
-
-class Snapshot:
-    """The state of a training when this was made; see `no_trace`."""
 
     def __init__(
         self,
@@ -74,9 +52,8 @@ class Snapshot:
         self._holding = Holding(self._store)
         try:
             self._holding.hold(bare(model))
-            while optimizer is not None:
-                self._holding.attributes(optimizer)
-                optimizer = getattr(optimizer, "optimizer", None)
+            for one in nested(optimizer):
+                self._holding.attributes(one)
             for loader in batches:
                 hold_loader(self._holding, loader)
             for thing in (scaler, *keep):
@@ -92,6 +69,16 @@ class Snapshot:
         for parameter, _ in self._gradients:
             parameter.grad = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        with uninterrupted():
+            try:
+                self.put_back()
+            finally:
+                self.close()
+
     def put_back(self) -> None:
         """Make everything what it was; may be called again after further changes."""
         with torch.no_grad():
@@ -103,6 +90,10 @@ class Snapshot:
     def close(self) -> None:
         """Remove what lies on the disk."""
         self._store.close()
+
+
+# What a snapshot is for, where it is made for the length of a block.
+no_trace = Snapshot
 
 
 def bare(model: torch.nn.Module) -> torch.nn.Module:

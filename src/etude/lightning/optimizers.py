@@ -11,14 +11,12 @@ from lightning.pytorch.strategies import DDPStrategy
 from etude.core.plan import Plan
 from etude.errors import PlanError
 from etude.lightning.control import LearningRateControl
+from etude.torch.fused import has_fused_adamw
 from etude.torch.processes import gather
 from etude.torch.scheduler import LRScheduler, OnMismatch
 
 if TYPE_CHECKING:
     from etude.planning import PlanOptions
-
-# Where torch has a fused AdamW.
-FUSED = ("cpu", "cuda", "mps", "xpu")
 
 
 def configure_optimizers(
@@ -67,7 +65,7 @@ def _adamw(module: LightningModule) -> Callable[[list[dict[str, Any]]], torch.op
     """AdamW, fused unless a GradScaler scales its gradients: Lightning cannot clip those of a fused one."""
     precision: Any = module.trainer.strategy.precision_plugin
     scaled = getattr(precision, "scaler", None) is not None
-    return partial(torch.optim.AdamW, fused=not scaled and module.device.type in FUSED)
+    return partial(torch.optim.AdamW, fused=not scaled and has_fused_adamw(module.device))
 
 
 def _plan(module: LightningModule, lr: Any, options: "PlanOptions") -> Plan:

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from etude.torch.modes import kept_modes
+
 
 def order_of_use(model: nn.Module, batch: Any) -> list[str]:
     """The names of the parameters in the order of their first use in a forward pass, without a trace of it.
@@ -21,19 +23,14 @@ def order_of_use(model: nn.Module, batch: Any) -> list[str]:
     ['0.weight', '0.bias', '1.weight', '1.bias']
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
-    modes = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]), _Watch(names) as watch:
-            if isinstance(batch, Mapping):
-                model(**batch)
-            elif isinstance(batch, tuple):
-                model(*batch)
-            else:
-                model(batch)
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with kept_modes(model), torch.no_grad(), torch.random.fork_rng(devices=[]), _Watch(names) as watch:
+        model.eval()
+        if isinstance(batch, Mapping):
+            model(**batch)
+        elif isinstance(batch, tuple):
+            model(*batch)
+        else:
+            model(batch)
     return watch.order
 
 

@@ -16,6 +16,7 @@ import torch
 from torch.optim import optimizer as base
 
 from etude.errors import PlanError
+from etude.torch.wrappers import nested
 
 # Their wrappers hand an update on as it is.
 TRANSPARENT = {"accelerate", "lightning", "lightning_fabric", "pytorch_lightning"}
@@ -47,7 +48,7 @@ def movement(optimizer: Any) -> Movement:
     One that cannot be made to update (LBFGS wants a closure) has its rates read from its groups, and `how`
     says so. Raises `PlanError` for what is no optimizer, and while every rate is 0.
     """
-    inner, name = _core(optimizer)
+    inner, name = _named(optimizer)
     tensors, names, listed = _held(inner)
     written = [_rate(inner, group) for group in inner.param_groups]
     if not any(written):
@@ -88,20 +89,21 @@ def _measured(
     return {key: common * moved[key] / alike[key] if alike[key] else 0.0 for key in training}, drifting
 
 
-def _core(optimizer: Any) -> tuple[torch.optim.Optimizer, str]:
+def _named(optimizer: Any) -> tuple[torch.optim.Optimizer, str]:
     """The optimizer that makes the updates, inside the wrappers of Accelerate and others, and what it is."""
-    around = []
-    while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-        if not TRANSPARENT & {kind.__module__.partition(".")[0] for kind in type(optimizer).__mro__}:
-            around.append(type(optimizer).__name__)
-        optimizer = inner
-    if not isinstance(optimizer, torch.optim.Optimizer):
+    *wrappers, inner = nested(optimizer)
+    if not isinstance(inner, torch.optim.Optimizer):
         raise PlanError(
-            f"verify takes a torch optimizer, got {type(optimizer).__name__}; trainers make theirs when they "
+            f"verify takes a torch optimizer, got {type(inner).__name__}; trainers make theirs when they "
             f"begin to train: call it in on_train_begin (transformers) or on_train_start (Lightning)"
         )
-    name = type(optimizer).__name__
-    return optimizer, f"the {name} inside {' and '.join(around)}" if around else name
+    around = [type(one).__name__ for one in wrappers if not TRANSPARENT & _packages(one)]
+    name = type(inner).__name__
+    return inner, f"the {name} inside {' and '.join(around)}" if around else name
+
+
+def _packages(thing: Any) -> set[str]:
+    return {kind.__module__.partition(".")[0] for kind in type(thing).__mro__}
 
 
 def _held(optimizer: torch.optim.Optimizer) -> tuple[dict[int, torch.Tensor], dict[int, str], Counter[int]]:

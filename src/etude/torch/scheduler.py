@@ -15,6 +15,7 @@ from etude.core.edit import Edit
 from etude.core.rates import Rates
 from etude.errors import EtudeWarning, PlanError, PlanMismatch, ScheduleError
 from etude.torch.sink import sink
+from etude.torch.wrappers import core
 
 OnMismatch = str | Callable[[float, float], Edit] | None
 
@@ -81,8 +82,8 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
         self.driver.apply(0)
 
     def _attach(self, optimizer: torch.optim.Optimizer, driver: Driver) -> None:
-        held, core = getattr(driver.sink, "optimizer", None), _core(optimizer)
-        if held is None or _core(held) is not core:
+        held, inner = getattr(driver.sink, "optimizer", None), core(optimizer)
+        if held is None or core(held) is not inner:
             raise PlanError(
                 "this driver writes into another optimizer: write Driver(rates, etude.torch.sink(optimizer))"
             )
@@ -95,19 +96,19 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
         self._dropped = False
         this = weakref.ref(self)  # an optimizer that is scheduled anew lets go of the scheduler before
 
-        def updated(core: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        def updated(inner: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
             if (scheduler := this()) is not None:
                 scheduler._begun = True
                 # A fused optimizer skips an update by itself, when GradScaler has put a 1 here.
                 before = 1 if scheduler._skipped is None else scheduler._skipped
-                scheduler._skipped = before * getattr(core, "found_inf", 0)
+                scheduler._skipped = before * getattr(inner, "found_inf", 0)
 
-        def loaded(core: torch.optim.Optimizer) -> None:
+        def loaded(inner: torch.optim.Optimizer) -> None:
             if (scheduler := this()) is not None:
                 scheduler.driver.apply(scheduler.last_epoch)
 
-        core.register_step_post_hook(updated)
-        core.register_load_state_dict_post_hook(loaded)
+        inner.register_step_post_hook(updated)
+        inner.register_load_state_dict_post_hook(loaded)
 
     def step(self, epoch: int | None = None) -> None:
         """Write the rates of the next update, or of the update that begins at `epoch`."""
@@ -222,9 +223,3 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
         lr = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
         where = f"update {self.last_epoch:g} of {self.driver.total:g}"
         return f"LRScheduler({self.driver.rates.plan.text['lr']}, {where}, lr {lr})"
-
-
-def _core(optimizer: Any) -> Any:
-    """The optimizer that makes the updates, inside the wrappers of accelerate and others."""
-    inner = getattr(optimizer, "optimizer", None)
-    return _core(inner) if isinstance(inner, torch.optim.Optimizer) else optimizer

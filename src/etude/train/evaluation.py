@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from etude.torch.modes import kept_modes
 from etude.train.data import PARTS, Dataset
 from etude.train.tasks import Encoded, Task
 
@@ -23,13 +24,9 @@ def logits(accelerator: Any, model: Any, task: Task, tokenizer: Any, encoded: En
     def forward(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         return model(**batch).logits.float()
 
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            return _by_length(accelerator, task, tokenizer, encoded, forward)
-    finally:
-        model.train(training)
+    with kept_modes(model), torch.inference_mode():
+        model.eval()
+        return _by_length(accelerator, task, tokenizer, encoded, forward)
 
 
 def features(accelerator: Any, model: Any, task: Task, tokenizer: Any, encoded: Encoded) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
 
 from etude.control.controller import Controller
 from etude.core.edit import Stretch
@@ -69,6 +70,13 @@ class Setup:
     def global_batch(self) -> int:
         """Examples in a full update, over all processes."""
         return _global_batch(self.recipe, self.accelerator)
+
+    def wrapped(self, *made: Any) -> Any:
+        """What Accelerate makes of the model, and of its optimizer, for training on all processes."""
+        if any(group.freezes for group in self.plan.groups):
+            # DDP waits for the gradients of what is frozen unless it looks for it.
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+        return self.accelerator.prepare(*made)
 
     def losses(self, model: Any, chosen: Sequence[int], part: str = "train") -> torch.Tensor:
         """A loss for each of the chosen examples of a part of the data, on the model's device."""

@@ -7,16 +7,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from etude.torch.wrappers import core
 from etude.train.checkpoint import Checkpoint
 from etude.train.loop import Clock, Loop
 from etude.train.order import Order
 
 FORMAT = 1
-
-
-def bare(optimizer: Any) -> Any:
-    """torch's own optimizer inside Accelerate's."""
-    return getattr(optimizer, "optimizer", optimizer)
 
 
 def state(loop: Loop, best: dict[str, Any] | None) -> dict[str, Any]:
@@ -58,7 +54,7 @@ def _gathered(accelerator: Any, one: torch.Tensor) -> list[torch.Tensor]:
 def put_back(loop: Loop, saved: Checkpoint) -> None:
     """Optimizer, clock, generators and scaler as they were; weights, driver and data are not touched."""
     accelerator, found = loop.accelerator, saved.state
-    saved.load_optimizer(bare(loop.optimizer))
+    saved.load_optimizer(core(loop.optimizer))
     loop.clock = Clock(**found["clock"])
     version, words, gauss = found["rng"]["python"]
     random.setstate((version, tuple(words), gauss))

@@ -105,16 +105,16 @@ class Task(ABC):
         """
         import torch
 
+        from etude.torch.modes import kept_modes
+
         seen: list[tuple[Any, torch.Tensor]] = []
         heads = [m for m in model.children() if m is not model.base_model and list(m.parameters())]
         hooks = [h.register_forward_pre_hook(lambda m, args: seen.append((m, args[0]))) for h in heads]
-        training = model.training
-        model.eval()
         try:
-            with torch.inference_mode():
+            with kept_modes(model), torch.inference_mode():
+                model.eval()
                 model(**{key: value for key, value in batch.items() if key != "labels"})
         finally:
-            model.train(training)
             for hook in hooks:
                 hook.remove()
         if not seen:
