@@ -9,7 +9,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from etude.control.controller import Controller
 from etude.control.reading import READINGS
 from etude.errors import PlanError, ScheduleError, near
-from etude.lightning.guard import Guard, refuse_restoring
+from etude.lightning.guard import Guard
+from etude.torch.guard import refuse_restoring
 from etude.torch.scheduler import LRScheduler
 
 
@@ -30,7 +31,7 @@ class LearningRateControl(Callback):
     """
 
     def __init__(self, *controllers: Controller):
-        refuse_restoring(controllers)
+        refuse_restoring(controllers, "a fit")
         self.controllers = controllers
         self.guard = Guard(controllers)
 

@@ -1,33 +1,21 @@
 """Controllers of updates in a fit: what they read before the optimizer steps, and what is done then."""
 
-import math
 from collections.abc import Sequence
 
 import torch
 from lightning.pytorch import Trainer
 
-from etude.control.controller import Clip, Controller, Discard, Restore
-from etude.control.reading import READINGS
+from etude.control.controller import Controller, Restore
 from etude.errors import PlanError
+from etude.torch.guard import carry_out, shown, watched
 from etude.torch.scheduler import LRScheduler
-
-
-def refuse_restoring(controllers: Sequence[Controller]) -> None:
-    """Raise `PlanError` for a controller that may ask a fit to go back to a checkpoint."""
-    for one in controllers:
-        if Restore in getattr(one, "asks", ()):
-            raise PlanError(
-                f"{one.name} may roll back, which a fit cannot do: it never goes back. Write policy='skip' "
-                f"or 'clip' without rollbacks, or train with etude finetune"
-            )
 
 
 class Guard:
     """Reads the loss and the gradient norm of every update, where a controller reads them."""
 
     def __init__(self, controllers: Sequence[Controller]):
-        read = {metric for one in controllers for metric in one.reads}
-        self.watched = tuple(metric for metric in READINGS if metric in read)
+        self.watched = watched(controllers)
         self._losses: list[torch.Tensor] = []
 
     def backward(self, trainer: Trainer, loss: torch.Tensor) -> None:
@@ -42,21 +30,15 @@ class Guard:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        found = self._together(trainer, float(sum(self._losses)), norm)
+        loss, norm = self._together(trainer, float(sum(self._losses)), norm)
         self._losses.clear()
-        if _scaler(trainer) is not None and math.isfinite(found[0]) and not math.isfinite(found[1]):
-            return  # an overflow, which GradScaler skips by itself
-        read = dict(zip(READINGS, found, strict=True))
-        asked = scheduler.observe({metric: read[metric] for metric in self.watched}, alike=True)
+        if not (seen := shown(self.watched, loss, norm, scaled=_scaler(trainer) is not None)):
+            return
+        asked = scheduler.observe(seen, alike=True)
         if back := [one for one in asked if isinstance(one, Restore)]:
             raise PlanError(f"a controller asks to go back, which a fit cannot do: {back[0].reason}")
-        if scheduler.last_epoch >= scheduler.driver.total or any(isinstance(one, Discard) for one in asked):
-            for parameter in parameters:
-                parameter.grad = None  # an optimizer passes over it: moments and decay stand still
-            scheduler.drop()
-        elif limits := [one.norm for one in asked if isinstance(one, Clip)]:
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            torch._foreach_mul_(gradients, min(1.0, min(limits) / found[1]))
+        ended = scheduler.last_epoch >= scheduler.driver.total
+        carry_out(asked, norm, parameters, scheduler, ended=ended)
 
     def _together(self, trainer: Trainer, loss: float, norm: float) -> tuple[float, float]:
         """The means over all processes, so that each goes the same way."""

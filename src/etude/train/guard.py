@@ -1,6 +1,5 @@
 """What the controllers say of an update between its gradients and its step: make it, clip it, or drop it."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +7,8 @@ import torch
 
 from etude.control.controller import Action, Discard, Restore
 from etude.control.driver import Driver
-from etude.control.reading import READINGS
 from etude.errors import EtudeError
+from etude.torch.guard import shown, watched
 
 # GradScaler begins at 2^16 and halves: after so many halvings no overflow is a matter of its scale.
 MOST_OVERFLOWS = 40
@@ -23,8 +22,7 @@ class Guard:
     accelerator: Any
 
     def __post_init__(self) -> None:
-        read = {metric for one in self.driver.controllers for metric in one.reads}
-        self.watched = tuple(metric for metric in READINGS if metric in read)
+        self.watched = watched(self.driver.controllers)
         self._overflows = 0
 
     def ask(self, begin: float, end: float, loss: torch.Tensor, norm: torch.Tensor) -> tuple[Action, ...]:
@@ -35,12 +33,10 @@ class Guard:
         """
         if not self.watched:
             return ()
-        read = dict(zip(READINGS, self._together(loss, norm), strict=True))
         scaled = self.accelerator.scaler is not None
-        if scaled and math.isfinite(read["train_loss"]) and not math.isfinite(read["grad_norm"]):
-            return ()  # the gradients of this scale overflow; GradScaler skips the update and lowers it
+        if not (seen := shown(self.watched, *self._together(loss, norm), scaled=scaled)):
+            return ()
         rates = self.driver.rates
-        seen = {metric: read[metric] for metric in self.watched}
         actions = self.driver.observe(begin, seen, alike=True)
         if any(isinstance(one, Discard | Restore) for one in actions):
             self.driver.forget(self.watched)
@@ -66,9 +62,3 @@ class Guard:
             f"{self.accelerator.scaler.get_scale():g}: the gradients are not finite at any scale. The last "
             f"checkpoint is good; go on from it with a lower lr, or write precision: bf16"
         )
-
-
-def clip(limit: float, norm: float, parameters: list[torch.Tensor]) -> None:
-    """Scale the gradients, whose norm is `norm`, down to the norm `limit`; gradients below it stay."""
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    torch._foreach_mul_(gradients, min(1.0, limit / norm))

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from etude.control.controller import Action, Clip, Discard, Restore
+from etude.control.controller import Action, Discard, Restore
 from etude.control.driver import Driver
-from etude.train.guard import Guard, clip
+from etude.torch.guard import clip
+from etude.train.guard import Guard
 from etude.train.order import Order, pieces
 
 
@@ -112,9 +113,7 @@ class Loop:
             if scaler is not None:
                 scaler.update()  # it has seen these gradients, and wants that before the next ones
             return False
-        if limits := [one.norm for one in self.asked if isinstance(one, Clip)]:
-            now = float(norm) if self.clip is None else min(float(norm), self.clip)
-            clip(min(limits), now, self.parameters)
+        clip(self.asked, norm, self.parameters, self.clip)
         self.optimizer.step()
         made = not self.accelerator.optimizer_step_was_skipped
         self.guard.overflowed(not made)

@@ -10,10 +10,11 @@ from etude.control.driver import FOREIGN, Driver
 from etude.core.edit import Edit
 from etude.core.plan import Plan
 from etude.errors import EtudeError
+from etude.torch.guard import refuse_restoring
 from etude.torch.processes import gather
 from etude.torch.scheduler import LRScheduler, OnMismatch
 from etude.trainer.callback import Watch
-from etude.trainer.guard import Guard, refuse_restoring
+from etude.trainer.guard import Guard
 from etude.trainer.optimizer import refuse_other_groups, regroup
 
 HOOKS = ("create_optimizer", "create_scheduler", "set_initial_training_values", "log")
@@ -55,7 +56,7 @@ class Attachment:
         self.used: dict[str, float] = {}
         self._make, self._foreign, self._on_mismatch = make, foreign, on_mismatch
         self._scheduler: TrainerScheduler | None = None
-        refuse_restoring(controllers)
+        refuse_restoring(controllers, "a trainer's loop")
         self.guard = Guard(self)
         self._watch = Watch(self)
         self._take_over()
