@@ -72,6 +72,18 @@ def test_an_update_of_nan_is_dropped_and_the_clock_stands(optimizer):
     assert scheduler.driver.edits == ()
 
 
+def test_a_dropped_update_leaves_no_statistics_of_its_batch():
+    net = Net({5: math.nan})
+    net.layer = torch.nn.Sequential(torch.nn.BatchNorm1d(4), net.layer)
+    seen, _ = fitted(net, spike())
+    assert torch.equal(seen[5][0], seen[6][0])
+    assert int(net.layer[0].num_batches_tracked) == 39
+    net = Net({5: math.nan, 9: math.nan})
+    net.layer = torch.nn.Sequential(torch.nn.BatchNorm1d(4), net.layer)
+    fitted(net, spike(), accumulate_grad_batches=2)
+    assert int(net.layer[0].num_batches_tracked) == 36
+
+
 def test_without_the_guard_the_same_update_ruins_the_weights():
     seen, _ = fitted(Net({5: math.nan}))
     assert seen[-1][0].isnan().all()

@@ -84,6 +84,32 @@ def test_an_anomalous_update_is_dropped_and_made_up_at_the_end(fault, scaler):
     assert loop.driver.edits == ()
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_dropped_update_leaves_no_statistics_of_its_batch(accumulate):
+    """A forward pass writes them before there is a loss."""
+    problem = Problem()
+    problem.model = torch.nn.Sequential(torch.nn.BatchNorm1d(5), problem.model).double()
+    problem.x[Order(400, seed=17).draw(8 * accumulate * 4)[8 * accumulate * 3]] = math.nan
+    norm = problem.model[0]
+    plan = Plan(
+        {"lr": "0.02 * linear()"}, [Group("all", [name for name, _ in problem.model.named_parameters()])]
+    )
+    bare = torch.optim.SGD(plan.torch_groups(problem.model))
+    driver = Driver(plan.over(6, batch=8 * accumulate), sink(bare), [spike()])
+    model, optimizer = problem.accelerator.prepare(problem.model, bare)
+    order = Order(400, seed=17)
+    loop = Loop(problem.accelerator, model, optimizer, driver, order, problem.losses, 8, accumulate, None)
+    seen = []
+    for _ in range(5):
+        loop.update()
+        seen.append([buffer.clone() for buffer in norm.buffers()])
+    assert [record["skipped"] for record in loop.fetch()] == [False, False, False, True, False]
+    assert all(torch.equal(a, b) for a, b in zip(seen[2], seen[3], strict=True))
+    assert int(norm.num_batches_tracked) == 4 * accumulate
+    assert norm.running_mean.isfinite().all()
+    assert not torch.equal(seen[3][0], seen[4][0])
+
+
 def test_without_a_guard_the_same_update_ruins_the_weights():
     problem = Problem({30: math.nan})
     run(problem.loop(40))

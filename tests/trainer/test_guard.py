@@ -66,6 +66,18 @@ def test_an_update_of_nan_is_dropped_and_the_clock_stands(faulty, record, accumu
     assert weights(trainer).isfinite().all()
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_dropped_update_leaves_no_statistics_of_its_batch(faulty, accumulation):
+    trainer = faulty({5 * accumulation: math.nan}, max_steps=10, gradient_accumulation_steps=accumulation)
+    norm = torch.nn.BatchNorm1d(8)
+    trainer.model.classifier = torch.nn.Sequential(norm, trainer.model.classifier)
+    attached = attach(trainer, "1e-3 * linear()", controllers=[spike()])
+    trainer.train()
+    assert len(attached.guard.asked) == 1
+    assert trainer.calls == 11 * accumulation
+    assert int(norm.num_batches_tracked) == 10 * accumulation
+
+
 def test_an_update_that_grad_scaler_skips_as_well_is_no_reason_to_stop_the_clock(faulty, record):
     """The trainer then never calls its scheduler; the next update is made, and counts."""
     trainer = faulty({5: math.nan}, max_steps=10)

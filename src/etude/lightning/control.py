@@ -61,7 +61,8 @@ class LearningRateControl(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Log the rates that the update under way will use, as often as the trainer logs."""
+        """Log the rates that the update under way will use, as often as the trainer logs; begin its guard."""
+        self.guard.begin(pl_module)
         first = batch_idx % trainer.accumulate_grad_batches == 0
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         if first and (trainer.global_step + 1) % every == 0:

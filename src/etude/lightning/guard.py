@@ -9,6 +9,7 @@ from etude.control.controller import Controller, Restore
 from etude.errors import PlanError
 from etude.torch.guard import carry_out, shown, watched
 from etude.torch.scheduler import LRScheduler
+from etude.torch.statistics import Statistics
 
 
 class Guard:
@@ -17,6 +18,12 @@ class Guard:
     def __init__(self, controllers: Sequence[Controller]):
         self.watched = watched(controllers)
         self._losses: list[torch.Tensor] = []
+        self._statistics = Statistics()
+
+    def begin(self, module: torch.nn.Module) -> None:
+        """A batch begins, and with the first one of a window an update."""
+        if self.watched and not self._losses:
+            self._statistics.keep(module)
 
     def backward(self, trainer: Trainer, loss: torch.Tensor) -> None:
         """Keep a loss, as it is about to be differentiated: a share of the mean of the update."""
@@ -38,7 +45,7 @@ class Guard:
         if back := [one for one in asked if isinstance(one, Restore)]:
             raise PlanError(f"a controller asks to go back, which a fit cannot do: {back[0].reason}")
         ended = scheduler.last_epoch >= scheduler.driver.total
-        carry_out(asked, norm, parameters, scheduler, ended=ended)
+        carry_out(asked, norm, parameters, scheduler, self._statistics, ended=ended)
 
     def _together(self, trainer: Trainer, loss: float, norm: float) -> tuple[float, float]:
         """The means over all processes, so that each goes the same way."""

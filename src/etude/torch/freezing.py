@@ -16,14 +16,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from etude.errors import PlanError
+from etude.torch.statistics import has_statistics
 
 Groups = Sequence[tuple[str, Sequence[torch.Tensor]]]
 """Every group's name and parameters."""
-
-# Buffers that a forward pass in training mode changes: those of BatchNorm and its like by how their names
-# begin, and those of spectral norms, whose weights change with them.
-RUNNING = ("running_", "moving_")
-SPECTRAL = {"_u", "weight_u"}
 
 FIND_UNUSED = (
     "DistributedDataParallel(model, find_unused_parameters=True), with Accelerate "
@@ -123,8 +119,7 @@ def watch_statistics(known: Sequence[nn.Module], parameters: Iterable[torch.Tens
     planned = {id(parameter) for parameter in parameters}
     parents = {id(kid): module for module in known for kid in module._modules.values() if kid is not None}
     for module in known:
-        buffers = {name for name, _ in module.named_buffers(recurse=False)}
-        if not (buffers & SPECTRAL or any(name.startswith(RUNNING) for name in buffers)):
+        if not has_statistics(module):
             continue
         around: nn.Module | None = module
         while around is not None:

@@ -9,6 +9,7 @@ from etude.control.controller import Action, Clip, Controller, Discard, Restore
 from etude.control.reading import READINGS
 from etude.errors import PlanError
 from etude.torch.scheduler import LRScheduler
+from etude.torch.statistics import Statistics
 
 
 def watched(controllers: Iterable[Controller]) -> tuple[str, ...]:
@@ -55,6 +56,7 @@ def carry_out(
     norm: float,
     parameters: Sequence[torch.Tensor],
     scheduler: LRScheduler,
+    statistics: Statistics,
     *,
     ended: bool,
     largest: float | None = None,
@@ -63,6 +65,7 @@ def carry_out(
     if ended or any(isinstance(one, Discard) for one in asked):
         for parameter in parameters:
             parameter.grad = None  # an optimizer passes over it: moments and decay stand still
+        statistics.put_back()
         scheduler.drop()
     else:
         clip(asked, norm, parameters, largest)

@@ -9,6 +9,7 @@ from etude.control.controller import Action, Discard, Restore
 from etude.control.driver import Driver
 from etude.errors import EtudeError
 from etude.torch.guard import shown, watched
+from etude.torch.statistics import Statistics
 
 # GradScaler begins at 2^16 and halves: after so many halvings no overflow is a matter of its scale.
 MOST_OVERFLOWS = 40
@@ -24,6 +25,16 @@ class Guard:
     def __post_init__(self) -> None:
         self.watched = watched(self.driver.controllers)
         self._overflows = 0
+        self._statistics = Statistics()
+
+    def begin(self, model: torch.nn.Module) -> None:
+        """An update begins."""
+        if self.watched:
+            self._statistics.keep(model)
+
+    def dropped(self) -> None:
+        """The update is not made, and what its forward passes have written is undone."""
+        self._statistics.put_back()
 
     def ask(self, begin: float, end: float, loss: torch.Tensor, norm: torch.Tensor) -> tuple[Action, ...]:
         """What the controllers ask about the update [begin, end]; their edits act on it already.

@@ -87,6 +87,7 @@ class Loop:
         chosen = self.order.draw(min(self.global_batch, self.target - self.clock.examples))
         begin, end = self.t, (self.clock.examples + len(chosen)) / self.planned_batch
         self.driver.apply(begin, end)
+        self.guard.begin(self.model)
         loss = self._backward(chosen)
         norm = self._clipped_norm()
         self.asked = self.guard.ask(begin, end, loss, norm)
@@ -112,6 +113,7 @@ class Loop:
         if self.done or any(isinstance(one, Discard | Restore) for one in self.asked):
             if scaler is not None:
                 scaler.update()  # it has seen these gradients, and wants that before the next ones
+            self.guard.dropped()
             return False
         clip(self.asked, norm, self.parameters, self.clip)
         self.optimizer.step()

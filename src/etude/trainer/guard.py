@@ -7,6 +7,7 @@ import torch
 
 from etude.control.controller import Action
 from etude.torch.guard import carry_out, shown, watched
+from etude.torch.statistics import Statistics
 from etude.trainer import processes
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class Guard:
         self.asked: list[tuple[float, Action]] = []
         self._losses: list[torch.Tensor] = []
         self._norm: Any = math.nan
+        self._statistics = Statistics()
 
     def take_over(self) -> None:
         """Put the hooks into the trainer, if they are needed."""
@@ -55,6 +57,8 @@ class Guard:
         """An update begins."""
         self._losses.clear()
         self.attached.scheduler.drop(False)
+        if self.watched:
+            self._statistics.keep(self.attached.trainer.model)
 
     def ask(self) -> None:
         """Let the controllers decide about the update whose gradients are there, and do what they ask."""
@@ -69,4 +73,4 @@ class Guard:
         attached.do(asked)
         parameters = [one for group in trainer.optimizer.param_groups for one in group["params"]]
         ended, largest = attached.left <= 0, trainer.args.max_grad_norm
-        carry_out(asked, norm, parameters, attached.scheduler, ended=ended, largest=largest)
+        carry_out(asked, norm, parameters, attached.scheduler, self._statistics, ended=ended, largest=largest)
