@@ -188,6 +188,8 @@ def test_it_is_a_controller_of_two_readings_or_of_one():
         ({"warmup": 2.5}, "warmup=2.5"),
         ({"in_a_row": True}, "in_a_row=True"),
         ({"rollbacks": -1}, "rollbacks=-1"),
+        ({"policy": "rollback", "ahead": -1}, "ahead=-1"),
+        ({"ahead": 5}, "never goes back: write policy='rollback'"),
         ({"loss": None, "norm": None}, "reads nothing"),
     ],
 )

@@ -172,13 +172,14 @@ class Faults:
     def __init__(self, monkeypatch, *tries: int, factor: float = math.nan):
         from etude.train import session
 
-        make = session.make_loop
+        make, self.seen = session.make_loop, []
 
         def faulty(prepared):
             loop = make(prepared)
             losses, tried = loop.losses, iter(range(10**6))
 
             def wrong(model, chosen):
+                self.seen.append(list(chosen))
                 return losses(model, chosen) * (factor if next(tried) in tries else 1.0)
 
             loop.losses = wrong
@@ -226,6 +227,20 @@ def test_pain_37_a_rollback_restores_scales_skips_the_window_and_is_in_the_log(
     assert state["clock"]["skipped"] == 1
     assert state["driver"]["controllers"]["spike"]["rollbacks"] == 1
     assert run.result is not None
+
+
+def test_a_rollback_may_skip_the_data_of_more_updates(tiny, tmp_path, monkeypatch):
+    """NaN in update 30: the next three batches are skipped too, and the run is as long as planned."""
+    seen = {}
+    for ahead in (0, 3):
+        with monkeypatch.context() as patch:
+            faults = Faults(patch, 30)
+            control = [{"spike": {"policy": "rollback", "ahead": ahead}}]
+            run = finetune(output=tmp_path / str(ahead), **tiny.keys(control=control))
+            seen[ahead] = faults.seen
+        assert read(run.folder / "log.jsonl").updates[-1]["t"][1] == 40.25
+    assert seen[3][:31] == seen[0][:31]
+    assert seen[3][31:40] == seen[0][34:43]
 
 
 def test_a_rollback_puts_every_weight_and_moment_back(tiny, tmp_path, monkeypatch, loops):

@@ -30,10 +30,12 @@ class Restore:
 
     From there on the rate is multiplied by `by`, with a `Scale`; with `end` the run ends there, with a
     `Stop`. The memory of `author` stays as it is, that of the other controllers comes from the checkpoint.
+    The data goes on behind what was drawn, and behind that of `ahead` updates more.
     """
 
     reason: str = ""
     by: float = 1.0
+    ahead: int = 0
     end: bool = False
     author: str = field(default="", kw_only=True)
 

@@ -29,6 +29,7 @@ def spike(
     warmup: int = 20,
     rollbacks: int | None = None,
     scale: float = 0.5,
+    ahead: int = 0,
     in_a_row: int = 20,
     loss: str | None = "train_loss",
     norm: str | None = "grad_norm",
@@ -44,8 +45,8 @@ def spike(
       mean and a deviation (Kumar et al., arXiv:2504.02507); the loss alone clips nothing. What is not finite
       is dropped.
     - "rollback": the run goes back to its last checkpoint, with the rate × `scale` from there on, and goes on
-      with the data behind the spike (PaLM: Chowdhery et al., arXiv:2204.02311, §5.1); at most `rollbacks`
-      times (3).
+      with the data behind the spike and behind that of `ahead` updates more (PaLM skips some 200 to 500
+      batches: Chowdhery et al., arXiv:2204.02311, §5.1); at most `rollbacks` times (3).
 
     `in_a_row` updates dropped one after another are no accident: then the run goes back too if `rollbacks`
     were allowed (with "skip" and "clip" none are, unless you say so), and else ends. When the rollbacks are
@@ -74,7 +75,10 @@ def spike(
     if rollbacks is None:
         rollbacks = 3 if policy == "rollback" else 0
     whole("spike", "rollbacks", rollbacks, 0, "rollbacks")
-    return Spike(policy, z, window, warmup, rollbacks, scale, in_a_row, loss, norm)
+    whole("spike", "ahead", ahead, 0, "updates")
+    if ahead and not rollbacks:
+        raise ScheduleError(f"spike({policy!r}, ahead={ahead}) never goes back: write policy='rollback'")
+    return Spike(policy, z, window, warmup, rollbacks, scale, ahead, in_a_row, loss, norm)
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,7 @@ class Spike:
     warmup: int
     rollbacks: int
     scale: float
+    ahead: int
     in_a_row: int
     loss: str | None
     norm: str | None
@@ -155,7 +160,7 @@ class Spike:
             reason = f"{reason}; after {state['rollbacks']} rollbacks the run ends at its last checkpoint"
             return after, Restore(reason, end=True, author=self.name)
         after["rollbacks"] += 1
-        return after, Restore(reason, by=self.scale, author=self.name)
+        return after, Restore(reason, by=self.scale, ahead=self.ahead, author=self.name)
 
     def _bands(self, state: Mapping[str, Any]) -> dict[str, Band]:
         """The band of each reading, none before the warm-up is over."""

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def roll_back(session: "Session", asked: Restore) -> None:
     """Load the newest good checkpoint on every process, and say so in the driver and in the log.
 
-    The place in the data stays, so that what was drawn since the checkpoint is skipped. The memory of the
-    controller that asked stays too. The checkpoint is written anew, with the edits: a run that is killed
-    now goes on behind the rollback, and a second one knows of the first. Raises `CheckpointError` if there is
-    none.
+    The place in the data stays or goes further ahead, so that what was drawn since the checkpoint is skipped.
+    The memory of the controller that asked stays too. The checkpoint is written anew, with the edits: a run
+    that is killed now goes on behind the rollback, and a second one knows of the first. Raises
+    `CheckpointError` if there is none.
     """
     prepared, loop, driver = session.prepared, session.loop, session.loop.driver
     at, skipped = loop.t, loop.clock.skipped
@@ -37,6 +37,8 @@ def roll_back(session: "Session", asked: Restore) -> None:
     to, keep = loop.t, _known(saved, driver.edits)
     session.evaluated = min(session.evaluated, to)
     said = f"{asked.reason}; back to the checkpoint of update {saved.updates}"
+    for _ in range(asked.ahead):
+        loop.order.draw(loop.global_batch)
     driver.edit(Rollback(at, to, keep, author=asked.author, reason=said))
     if asked.by != 1:
         reason = f"the rate × {asked.by:g} after a rollback"
