@@ -19,6 +19,7 @@ from attempts import ATTEMPTS
 from sweeps import Recording
 
 from etude.finder.consensus import consensus
+from etude.finder.finding import Finding
 
 PATH = Path(__file__).with_name("suggestions.csv")
 DEVELOPMENT = ("l3-tweets", "effnet-mnist", "l6x3-food-lora")
@@ -28,6 +29,7 @@ SEEN = (  # judged the first two rules, and were known when the third was frozen
 )  # fmt: skip
 CONSTANT = 1e-4
 ETUDE = "étude, held-out"
+THREE = "étude, held-out, three sweeps"
 
 Suggested = dict[str, dict[str, dict[int, float | None]]]  # finder, pair, seed
 
@@ -77,6 +79,14 @@ def etude_of(curve: Callable[[Recording], list[float]]) -> Callable[[Recording],
     return suggest
 
 
+def of_sweeps(recordings: Mapping[int, Recording], seed: int, count: int) -> float | None:
+    """What étude says of `count` sweeps of the model of a seed, as `etude.find(seeds=count)` does."""
+    chosen = [recordings[seed + k * len(sweeps.SEEDS)] for k in range(count)]
+    held_out = [each.held_out for each in chosen]
+    losses = [each.losses[: len(each.held_out)] for each in chosen]
+    return Finding.of(chosen[0].rates, losses, held_out=held_out).rate
+
+
 def finders() -> dict[str, Callable[[Recording], float | None]]:
     """Every finder, on the curve it would see; the peers also on the held-out curve étude has."""
     from peers import PEERS
@@ -107,12 +117,15 @@ def suggested() -> Suggested:
                 pairs = known.setdefault(row["finder"], {}).setdefault(row["pair"], {})
                 pairs[int(row["seed"])] = float(row["rate"]) if row["rate"] else None
     out: Suggested = {}
+    recorded = sweeps.read()
     for name, finder in finders().items():
-        for pair, recordings in sweeps.read().items():
-            for seed, recording in recordings.items():
+        for pair, recordings in recorded.items():
+            for seed in sorted({*recordings} & {*sweeps.SEEDS}):
                 before = {} if name.startswith("étude") else known.get(name, {}).get(pair, {})
-                rate = before[seed] if seed in before else finder(recording)
+                rate = before[seed] if seed in before else finder(recordings[seed])
                 out.setdefault(name, {}).setdefault(pair, {})[seed] = rate
+    for pair in repeated(recorded):
+        out.setdefault(THREE, {})[pair] = {s: of_sweeps(recorded[pair], s, 3) for s in sweeps.SEEDS}
     with PATH.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("finder", "pair", "seed", "rate"))
@@ -121,6 +134,11 @@ def suggested() -> Suggested:
                 for seed, rate in seeds.items():
                     writer.writerow((name, pair, seed, "" if rate is None else f"{rate:.4g}"))
     return out
+
+
+def repeated(recorded: sweeps.Sweeps) -> list[str]:
+    """The pairs of which three sweeps of every seed's model were recorded."""
+    return [pair for pair, each in recorded.items() if {*sweeps.SEEDS, *sweeps.REPEATS} <= {*each}]
 
 
 class Score(NamedTuple):
@@ -171,7 +189,7 @@ def constants(optima: Mapping[str, Optimum], every: Mapping[str, Optimum]) -> Su
 
 def main() -> None:
     """Print the bands, the scores and the suggestions."""
-    said, losses = suggested(), truth.read()
+    said, losses, recorded = suggested(), truth.read(), sweeps.read()
     swept = {pair for pair, seeds in said[ETUDE].items() if len(seeds) == len(sweeps.SEEDS)}
     every = {pair: optimum(runs) for pair, runs in losses.items() if pair in swept and not truth.wanted(runs)}
     fresh = [pair for pair in every if pair not in DEVELOPMENT + SEEN]
@@ -189,12 +207,22 @@ def main() -> None:
             "| spread | none |"
         )
         print("|---|---|---|---|---|---|---|")
-        for name, pairs in (said | constants(optima, every)).items():
+        for name, pairs in ({THREE: said[THREE]} | said | constants(optima, every)).items():
+            if not optima.keys() <= pairs.keys():
+                continue
             s = score(pairs, optima)
             print(
                 f"| {name} | {s.error:.2f} | {s.middle_error:.2f} | {s.pairs_hit} of {len(optima)} | "
                 f"{s.sweeps_hit} of {s.sweeps} | {s.spread:.2g}× | {s.none} |"
             )
+    print("\n| spread of | one sweep | two | three | étude's five means of three | in the band |")
+    print("|---|---|---|---|---|---|")
+    for pair in repeated(recorded):
+        rates = [[of_sweeps(recorded[pair], s, n) or math.nan for s in sweeps.SEEDS] for n in (1, 2, 3)]
+        spreads = " | ".join(f"{max(each) / min(each):.2f}×" for each in rates)
+        hits = sum(map(every[pair].holds, rates[-1]))
+        mark = " (fresh)" if pair in fresh else ""
+        print(f"| {pair}{mark} | {spreads} | {', '.join(f'{r:.1e}' for r in rates[-1])} | {hits} of 5 |")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ def found(pair: Pair, seed: int) -> Finding:
         loss=lambda model, batch: pair.loss(model(*batch[:-1]), batch[-1]),
         count=lambda batch: int((batch[-1] >= 0).sum()),
         clip=CLIP,
+        seeds=1,
         held_out=[flat(pair.probe())],
     )
 

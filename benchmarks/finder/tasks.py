@@ -165,3 +165,16 @@ FRESH = (  # for the third rule, with effnet-fashion and l6-food, whose sweeps h
     Pair("l3-food", models.minilm_l3, lambda: data.texts(corpora.food(), 480)),
 )
 PAIRS = {pair.name: pair for pair in DEVELOPMENT + JUDGED + ADDED + FRESH}
+
+ONCE = {  # enough examples for 240 updates in one epoch
+    pair.name: pair
+    for pair in (
+        Pair("l3-tweets-once", models.minilm_l3, lambda: data.texts(corpora.tweets(), 1920)),
+        Pair(
+            "l6x2-tweets-lora-once",
+            lambda: models.minilm_l6(2),
+            lambda: data.texts(corpora.tweets(), 1920),
+            trains="lora",
+        ),
+    )
+}

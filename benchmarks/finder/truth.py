@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from runs import UPDATES, fine_tune
-from tasks import PAIRS
+from tasks import PAIRS, Pair
 
 PATH = Path(__file__).with_name("truth.csv")
 FIELDS = (
@@ -47,12 +47,14 @@ def rate_of(third: int) -> float:
     return float(f"{10 ** (third / 3):.3g}")
 
 
-def read(path: Path = PATH) -> Table:
-    """Held-out losses by pair, third of a decade and seed."""
+def read(path: Path = PATH, updates: int = UPDATES) -> Table:
+    """Held-out losses of the runs of so many updates, by pair, third of a decade and seed."""
     table: Table = defaultdict(lambda: defaultdict(dict))
     if path.exists():
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
+                if int(row["updates"]) != updates:
+                    continue
                 table[row["pair"]][int(row["third"])][int(row["seed"])] = float(row["loss"])
     return table
 
@@ -75,17 +77,20 @@ def wanted(done: dict[int, dict[int, float]], seeds: tuple[int, ...] = SEEDS) ->
 def main(names: list[str]) -> None:
     """Run what is missing, pair by pair."""
     torch.set_num_threads(1)
-    versions = (torch.__version__, metadata.version("etude"))
     for name in names or PAIRS:
         while runs := wanted(read()[name]):
             for third, seed in runs:
-                run = fine_tune(PAIRS[name], rate_of(third), seed)
-                numbers = (f"{x:.6g}" for x in (run.loss, run.accuracy, run.train_loss))
-                append(
-                    (name, third, rate_of(third), seed, UPDATES, *numbers, f"{run.seconds:.2f}", *versions)
-                )
+                record(PAIRS[name], third, seed)
         best = min(read()[name].items(), key=lambda item: statistics.fmean(item[1].values()))
         print(f"{name:22} best {rate_of(best[0]):g}", flush=True)
+
+
+def record(pair: Pair, third: int, seed: int, updates: int = UPDATES) -> None:
+    """Make one run and write its line."""
+    run = fine_tune(pair, rate_of(third), seed, updates)
+    numbers = (f"{x:.6g}" for x in (run.loss, run.accuracy, run.train_loss))
+    versions = (torch.__version__, metadata.version("etude"))
+    append((pair.name, third, rate_of(third), seed, updates, *numbers, f"{run.seconds:.2f}", *versions))
 
 
 def append(row: tuple[object, ...]) -> None:

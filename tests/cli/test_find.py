@@ -15,6 +15,7 @@ def test_it_prints_a_rate_and_writes_what_it_found(tiny, tmp_path, capsys):
     said = capsys.readouterr().out
     found = Finding.from_dict(json.loads(result.read_text("utf-8")))
     assert found.rate
+    assert len(found.curves) == 3
     assert f"lr={found.suggestion}".split()[0].removeprefix("lr=") in said
     assert png.read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("runs*"))

@@ -96,7 +96,7 @@ class Rig:
 
         keys = {
             "optimizer": self.optimizer, "loss": self.loss, "plan": self.plan, "points": 24,
-            "start": 1e-6, "to": 1e-1, "scaler": self.scaler, "keep": [self.ema],
+            "start": 1e-6, "to": 1e-1, "seeds": 1, "scaler": self.scaler, "keep": [self.ema],
         }  # fmt: skip
         return find(self.model, changes.pop("batches", self.loader), **keys | changes)
 

@@ -67,6 +67,16 @@ def test_the_rules_that_disagree_are_named():
     assert all(name in reason for name in ("steepest", "valley", "minimum"))
 
 
+def test_noise_counts_as_a_share_of_the_low_losses():
+    """A loss that falls to a hundredth, with noise of 0.2% of the first: seeds are not to part over it."""
+    falls = 0.01 + 1 / (1 + (RATES / 1e-4) ** 2) + 2 * RATES**1.5
+    found = [DEFAULT(RATES, noisy(seed, 0.002, falls)) for seed in range(10)]
+    rates = [each.rate for each in found]
+    assert max(rates) < 2 * min(rates)
+    assert all("noisy losses" in each.reason for each in found)
+    assert "noisy losses" not in DEFAULT(RATES, noisy(0, 0.002, 1 + falls)).reason
+
+
 class Bowl(nn.Module):
     """½ Σ h w², with known curvatures h; a batch is a slope on top, the noise of its gradient."""
 
@@ -91,7 +101,7 @@ def test_a_bowl_of_known_curvature_gets_a_rate_below_divergence_and_about_the_sa
         batches = [noise * torch.randn(8, generator=draw) * curvatures.sqrt() for _ in range(100)]
         finding = find(
             Bowl(curvatures), batches, loss=lambda model, batch: model(batch),
-            optimizer=lambda groups: torch.optim.SGD(groups), start=1e-7, to=10.0,
+            optimizer=lambda groups: torch.optim.SGD(groups), start=1e-7, to=10.0, seeds=1,
         )  # fmt: skip
         assert finding.stopped
         assert finding.suggestion, finding.suggestion.reason
@@ -108,6 +118,16 @@ def test_seeds_that_part_widen_the_range_and_lower_the_confidence():
     assert apart.confidence < close.confidence <= 0.8
     silent = over_seeds(said, [said, no_suggestion("consensus", "flat")])
     assert silent.confidence == pytest.approx(0.4)
-    assert "1 of 2 seeds" in silent.reason
+    assert "1 of 2 sweeps" in silent.reason
     assert over_seeds(said, [said]) == said
     assert not over_seeds(no_suggestion("consensus", "flat"), [said, said])
+
+
+def test_several_sweeps_suggest_the_mean_of_their_rates_and_ranges():
+    """Not what is said of the mean of their curves, which is smoother than each."""
+    said = Suggestion(4e-3, 2e-3, 8e-3, "consensus", 0.8, "half of 8e-3")
+    singles = [Suggestion(rate, rate / 2, 2 * rate, "consensus", 0.8, "") for rate in (1e-3, 2e-3, 4e-3)]
+    found = over_seeds(said, singles)
+    assert (found.low, found.rate, found.high) == pytest.approx((1e-3, 2e-3, 4e-3))
+    assert "the mean of 3 sweeps, 1e-3 … 4e-3" in found.reason
+    assert over_seeds(said, singles[::2]).low == pytest.approx(1e-3)  # the lowest rate, below 2e-3 / 2 or not

@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.timeout(60), pytest.mark.filterwarnings("ignore:.*fork
 X = torch.randn(60, 5, generator=torch.Generator().manual_seed(0))
 Y = (X[:, 0] > 0).long()
 PAIRS = [(X[i : i + 6], Y[i : i + 6]) for i in range(0, 60, 6)]
-KEYS = {"points": 20, "start": 1e-4, "to": 1e-1}
+KEYS = {"points": 20, "start": 1e-4, "to": 1e-1, "seeds": 1}
 
 
 def net(drop=0.0):

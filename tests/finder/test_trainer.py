@@ -20,8 +20,9 @@ from transformers import (
 import etude
 from etude.errors import EtudeError
 from etude.finder.find import find
+from etude.finder.finding import Finding
 
-KEYS = {"points": 12, "start": 1e-5, "to": 1e-2}
+KEYS = {"points": 12, "start": 1e-5, "to": 1e-2, "seeds": 1}
 
 
 class Watched(Trainer):
@@ -120,6 +121,25 @@ def test_it_is_the_trainers_own_path(tmp_path):
     assert set(kinds) == {torch.bfloat16}
     assert len(found.curves) == 2
     assert len(found.held_out) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "told", "epochs"),
+    [
+        ({"max_steps": 12, "gradient_accumulation_steps": 2}, None, 4),  # 6 batches, 3 updates an epoch
+        ({"max_steps": -1, "num_train_epochs": 5}, None, 5),
+        ({"max_steps": 6}, None, 1),
+        ({"max_steps": 9}, 2, 2),
+    ],
+)
+def test_the_range_is_for_the_epochs_of_the_trainer(tmp_path, monkeypatch, changes, told, epochs):
+    judged = []
+    of = Finding.of
+    monkeypatch.setattr(
+        Finding, "of", lambda *given, **keys: judged.append(keys["epochs"]) or of(*given, **keys)
+    )
+    find(build(tmp_path, **changes), **KEYS, epochs=told)
+    assert judged == [epochs]
 
 
 def test_what_a_trainer_decides_is_not_said_twice(tmp_path):

@@ -31,7 +31,7 @@ def losses(run, count=5):
 def test_the_run_after_a_range_test_is_the_run_without_one(tiny):
     plain, weights = losses(prepared(tiny))
     tested = prepared(tiny)
-    found = range_test(tested, points=30)
+    found = range_test(tested, points=30, seeds=1)
     assert len(found.losses) > 10
     assert max(found.losses) > 1.5 * min(found.losses)  # it did train, and too fast in the end
     again, after = losses(tested)
@@ -42,12 +42,23 @@ def test_the_run_after_a_range_test_is_the_run_without_one(tiny):
 def test_the_sweep_is_over_the_plan_and_its_batches(tiny):
     """A head at ten times the rate, two batches an update: the first loss is that of the first update."""
     run = prepared(tiny, head=10, accumulate=2)
-    found = range_test(run, points=12, to=1e-5)
+    found = range_test(run, points=12, to=1e-5, seeds=1)
     assert found.rates[0] == 1e-7
     assert found.rates[-1] == pytest.approx(1e-5)
     loop = make_loop(prepared(tiny, head=10, accumulate=2, lr=1e-7))
     loop.update()
     assert found.losses[0] == pytest.approx(loop.fetch()[0]["loss"], rel=0.02)  # dropout draws anew
+
+
+def test_the_range_is_for_the_epochs_of_the_run(tiny):
+    """The sweep is the same, whatever the length of the run; what is said of it is not."""
+    once, often = (
+        range_test(prepared(tiny, epochs=epochs, schedule="constant()"), points=40, seeds=1)
+        for epochs in (1, 4)
+    )
+    assert often.losses == once.losses
+    assert often.rate == once.rate
+    assert often.suggestion.low == pytest.approx(once.suggestion.low / 4)
 
 
 def test_a_run_takes_what_it_finds(tiny, tmp_path):
@@ -111,7 +122,7 @@ def work(rank, store, out, keys):
     recipe, _ = read(None, keys)
     run = setup(recipe)
     before = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-    found = range_test(run, points=20)
+    found = range_test(run, points=20, seeds=1)
     kept = all(torch.equal(tensor, before[name]) for name, tensor in run.model.state_dict().items())
     again, after = losses(run)
     save_file({name: tensor.contiguous() for name, tensor in after.items()}, f"{out}-{rank}.safetensors")

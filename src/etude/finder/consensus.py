@@ -16,7 +16,7 @@ EDGE = 0.03
 PEAK = 0.5
 """The best peak of a run, as a share of the rate at that edge."""
 QUIET = 0.005
-"""A curve less rough than this while the rates do nothing yet is of the same examples at every point."""
+"""With less noise than this share of its low losses a curve shows the edge: see `noise`."""
 KERNEL = 0.4
 """The deviation, in decades, over which roughness is averaged."""
 DIP = 0.25
@@ -50,7 +50,7 @@ def consensus(rates: Sequence[float], losses: Sequence[float]) -> Suggestion:
         return no_suggestion("consensus", curve)
     x, y = np.log10(np.asarray(rates[:n], dtype=float)), np.asarray(losses[:n], dtype=float)
     rough = roughness(x, y)
-    if float(np.mean(rough[: max(2, n // 5)])) >= QUIET:
+    if noise(y, rough) >= QUIET:
         found = _dip(x, y)
     else:
         found = curve if isinstance(curve, str) else _edge(x, y, rough, confidence(curve))
@@ -75,6 +75,17 @@ def roughness(x: Floats, losses: Floats) -> Floats:
     told = weight.sum(1)
     mean = weight @ np.log(np.maximum(share, 1e-5)) / np.maximum(told, 1e-300)
     return np.where(told > 0, np.exp(mean), 1e-5)
+
+
+def noise(losses: Floats, rough: Floats) -> float:
+    """The noise of the first fifth of a sweep, where the rates do nothing yet, as a share of its low losses.
+
+    "Low" is the tenth percentile. What is little noise of the first loss can hide everything where the loss
+    has fallen to a hundredth of it.
+    """
+    n = max(2, len(losses) // 5)
+    first, low = abs(float(np.median(losses[:n]))), abs(float(np.quantile(losses, 0.1)))
+    return float(np.mean(rough[:n])) * first / max(low, 1e-12)
 
 
 def _edge(
@@ -137,23 +148,30 @@ DEFAULT: Rule = consensus
 
 
 def over_seeds(said: Suggestion, singles: Sequence[Suggestion]) -> Suggestion:
-    """The mean log rate of several seeds; `said` is what was said of the mean of their curves.
+    """The mean log rate of several sweeps; `said` is what was said of the mean of their curves.
 
-    A mean of curves is smoother than each of them, so its own rate is too high. The range covers all;
-    confidence keeps half if they lie a decade apart, and the share of those that say anything.
+    A mean of curves is smoother than each of them, so its own rate is too high. The range is the mean of
+    theirs and covers the rate of each; confidence keeps half if they lie a decade apart, and the share of
+    those that say anything.
 
-    >>> mean, low, high = (Suggestion(rate, rate / 2, 2 * rate, "consensus", 0.8, "…") for rate in (2, 1, 6))
+    >>> mean, low, high = (Suggestion(rate, rate / 2, 2 * rate, "consensus", 0.8, "…") for rate in (3, 1, 6))
     >>> print(over_seeds(mean, [low, high, no_suggestion("consensus", "the curve is flat")]))
-    lr=2.4 (1 … 6, consensus, confidence 0.3): …; 2 of 3 seeds alone: 1 … 6
+    lr=2.4 (1 … 6, consensus, confidence 0.3): the mean of 2 of 3 sweeps, 1 … 6; of their mean curve: …
     """
-    found = [each.rate for each in singles if each.rate is not None]
-    if said.rate is None or said.low is None or said.high is None or len(singles) < 2 or not found:
+    found = [each for each in singles if each.rate is not None]
+    if said.rate is None or len(singles) < 2 or not found:
         return said
-    rate = float(np.exp(np.mean(np.log(found))))
-    low, high = min(said.low, *found), max(said.high, *found)
-    parted = float(np.log10(max(found) / min(found)))
+    rates = [each.rate for each in found if each.rate is not None]
+    lows, highs = [each.low for each in found], [each.high for each in found]
+    low, rate, high = (_middle(values) for values in (lows, rates, highs))
+    parted = float(np.log10(max(rates) / min(rates)))
     sure = said.confidence * len(found) / len(singles) / (1 + parted)
-    span = f": {written(min(found))} … {written(max(found))}"
     many = f"{len(found)} of {len(singles)}" if len(found) < len(singles) else f"{len(singles)}"
-    reason = f"{said.reason}; {many} seeds alone{span}"
-    return Suggestion(rate, low, high, said.rule, round(sure, 3), reason)
+    span = f"{written(min(rates))} … {written(max(rates))}"
+    reason = f"the mean of {many} sweeps, {span}; of their mean curve: {said.reason}"
+    return Suggestion(rate, min(low, *rates), max(high, *rates), said.rule, round(sure, 3), reason)
+
+
+def _middle(values: Sequence[float | None]) -> float:
+    """The geometric mean."""
+    return float(np.exp(np.mean(np.log(np.asarray(values, dtype=float)))))

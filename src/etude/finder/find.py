@@ -12,17 +12,19 @@ from etude.errors import EtudeError, MissingExtra
 
 try:
     from etude.finder.batches import Windows, check, once
+    from etude.finder.epochs import epochs_of
     from etude.finder.finding import Finding
     from etude.finder.interrupt import Interrupt
     from etude.finder.losses import count_function, loss_function
     from etude.finder.processes import Processes
     from etude.finder.randomness import seed_all
     from etude.finder.scan import Scan, line_scan
-    from etude.finder.setup import core, is_optimizer, new_optimizer, plan_of, precision
+    from etude.finder.setup import is_optimizer, new_optimizer, plan_of, precision
     from etude.finder.snapshot import bare, no_trace
     from etude.finder.sweep import Curve, grid, sweep, sweep_rates
     from etude.finder.trainers import parts_of
     from etude.finder.updates import Trainee
+    from etude.torch.wrappers import core
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
@@ -45,7 +47,7 @@ def find(
     accumulate: int = 1,
     held_out: Any = None,
     held_out_every: int = 1,
-    seeds: int | Sequence[int] = 1,
+    seeds: int | Sequence[int] = 3,
     accelerator: Any = None,
     scaler: Any = None,
     autocast: AbstractContextManager[Any] | None = None,
@@ -54,6 +56,7 @@ def find(
     keep: Iterable[Any] = (),
     snapshot: str | Path = "memory",
     scan: bool = False,
+    epochs: float | None = None,
 ) -> Finding:
     """Find the peak learning rate by a range test on the real training path; it leaves no trace.
 
@@ -75,13 +78,17 @@ def find(
     scaler. A model wrapped for several processes is tested by all of them, with one result.
 
     `held_out` are batches whose mean loss is taken before every `held_out_every`-th update; the suggestion
-    then goes by it. `seeds` repeats the sweep for a band: so many times, the first from the generators as
-    they stand, or once from each of the seeds listed. `keep` are further objects that the training changes,
+    then goes by it. `seeds` repeats the sweep, because a single one may be off by a factor of 2, and the mean
+    of what they say is suggested: so many sweeps, the first from the generators as they stand, or one from
+    each of the seeds listed; `seeds=1` is a quick look. `keep` are further objects that the training changes,
     such as an EMA of the weights. `snapshot` is where the state is kept: "memory" (one copy), "disk" or a
     folder (nearly no memory). `scan` adds a `line_scan` along the first update, a second opinion.
 
+    `epochs` says how often the run will go through its examples: its best peak may be the lower for it. A
+    plan that is bound to its run with the updates of an epoch, or with a DataLoader here, knows it.
+
     `find(trainer)` does it for a transformers Trainer, with the loader, loss, optimizer, accumulation,
-    clipping and precision that it would train with, and the plan of `etude.attach`; only the grid,
+    clipping, precision and epochs that it would train with, and the plan of `etude.attach`; only the grid,
     `held_out`, `seeds`, `keep`, `snapshot` and `scan` are to be said.
 
     Raises `EtudeError` or `PlanError` for whatever cannot work, before the first update.
@@ -95,6 +102,7 @@ def find(
             )
         with parts_of(model) as parts:
             parts["keep"] += keep
+            parts["epochs"] = epochs or parts["epochs"]
             return find(
                 **parts,
                 start=start,
@@ -115,6 +123,7 @@ def find(
         raise EtudeError(f"{type(inner).__name__} has no parameter that trains: all have requires_grad=False")
     settled = plan_of(plan, optimizer, inner)
     rates = sweep_rates(settled, start, to, points)
+    epochs = epochs_of(epochs, settled, batches, accumulate)
     device = next(parameter.device for parameter in inner.parameters() if parameter.requires_grad)
     processes = Processes(model, device)
     scaler, context = precision(model, accelerator, processes, scaler, autocast)
@@ -159,6 +168,7 @@ def find(
         held_out=[_filled(curve, held_out_every) for curve in curves] if held_out is not None else (),
         stopped=next((curve.stopped for curve in curves if curve.stopped), ""),
         scan=line,
+        epochs=epochs,
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from etude.errors import EtudeError
 from etude.finder.consensus import DEFAULT, over_seeds
+from etude.finder.epochs import for_run
 from etude.finder.rules import RULES
 from etude.finder.smoothing import smooth
 from etude.finder.suggestion import Suggestion
@@ -49,11 +50,12 @@ class Finding:
         held_out: Sequence[Sequence[float]] = (),
         stopped: str = "",
         scan: "Scan | None" = None,
+        epochs: float | None = 1,
     ) -> "Finding":
         """Judge the losses of one seed or several over the same `rates`; a curve may end early.
 
         Where there are held-out losses, a curve for each seed, the rules see them in place of the training
-        loss.
+        loss. `epochs` is how often the run will go through its examples, None where that is not known.
         """
         longest = max(map(len, curves), default=0)
         if not curves or not rates or longest > len(rates) or len(held_out) not in (0, len(curves)):
@@ -66,7 +68,7 @@ class Finding:
         grid = tuple(map(float, rates))[: max(1, longest)]
         said = {name: rule(grid[: len(judged)], judged) for name, rule in RULES.items()}
         singles = [DEFAULT(grid[: len(each)], each) for each in held_out or curves]
-        own = over_seeds(DEFAULT(grid[: len(judged)], judged), singles)
+        own = for_run(over_seeds(DEFAULT(grid[: len(judged)], judged), singles), epochs)
         kept = tuple(tuple(map(float, curve)) for curve in curves)
         return cls(grid, losses, seen, kept, stopped, said, own, scan)
 

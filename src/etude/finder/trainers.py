@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from etude.errors import EtudeError
+from etude.finder.epochs import updates_of
 from etude.finder.holding import Holding
 from etude.finder.losses import count_function
 from etude.finder.randomness import global_generators
@@ -15,7 +16,7 @@ LISTS = ("_models", "_optimizers", "_dataloaders")
 
 @contextmanager
 def parts_of(trainer: Any) -> Iterator[dict[str, Any]]:
-    """The arguments of `find` that a trainer decides: model, batches, loss, optimizer, plan, and so on.
+    """The arguments of `find` that a trainer decides: model, batches, loss, optimizer, epochs, and so on.
 
     The trainer makes its loader and its optimizer itself; a plan of `etude.attach` is kept. Afterwards it has
     neither, and its accelerator has forgotten them. Raises `EtudeError` for what is no Trainer, and under
@@ -46,9 +47,11 @@ def parts_of(trainer: Any) -> Iterator[dict[str, Any]]:
         optimizer = trainer.create_optimizer() if former is None else former
         if accelerator.num_processes > 1:
             model = accelerator.prepare_model(trainer._wrap_model(model))
+        loader = trainer.get_train_dataloader()
+        epoch = updates_of(loader, args.gradient_accumulation_steps)
         yield {
             "model": model,
-            "batches": trainer.get_train_dataloader(),
+            "batches": loader,
             "loss": lambda model, batch: trainer.compute_loss(model, trainer._prepare_inputs(batch)),
             "count": count_function(None, None, bare),
             "optimizer": optimizer,
@@ -56,6 +59,7 @@ def parts_of(trainer: Any) -> Iterator[dict[str, Any]]:
             "accumulate": args.gradient_accumulation_steps,
             "clip": args.max_grad_norm or None,
             "accelerator": accelerator,
+            "epochs": epoch and (args.max_steps / epoch if args.max_steps > 0 else args.num_train_epochs),
             "keep": [metrics] if (metrics := getattr(trainer, "_metrics", None)) is not None else [],
         }
     finally:
