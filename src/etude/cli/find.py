@@ -6,8 +6,6 @@ from typing import Annotated
 
 import typer
 
-from etude.errors import RecipeError
-
 
 def find(
     what: Annotated[
@@ -17,7 +15,7 @@ def find(
     start: Annotated[float, typer.Option(help="The lowest rate.")] = 1e-7,
     to: Annotated[float, typer.Option(help="The highest; a loss that diverges ends the test earlier.")] = 1.0,
     points: Annotated[int, typer.Option(help="Updates, one for each rate between them.")] = 100,
-    seeds: Annotated[int, typer.Option(help="How often to repeat it, for a band.")] = 1,
+    seeds: Annotated[int, typer.Option(help="Sweeps, each in another order; 1 is a quick look.")] = 3,
     png: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the curve to PNG or SVG.")] = None,
     result: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Write all that was found.")
@@ -25,18 +23,15 @@ def find(
 ) -> None:
     """Find the peak learning rate of a recipe.
 
-    The model trains for a hundred updates while the rate rises; nothing of it is kept but the curve. The
-    recipe's plan is kept: its layer-wise ratios, weight decay and stages. `etude finetune … lr=find` does the
-    same before its run.
+    The model trains for a hundred updates while the rate rises, three times; nothing of it is kept but the
+    curves. The recipe's plan is kept: its layer-wise ratios, weight decay and stages. `etude finetune …
+    lr=find` does the same before its run.
     """
     from etude.train.finetuning import prepare
     from etude.train.rate import range_test
+    from etude.train.settings import parted
 
-    sources = [word for word in what or [] if "=" not in word]
-    if len(sources) > 1:
-        raise RecipeError(f"one recipe or data file can be named, got {' and '.join(sources)}")
-    changes = [word for word in what or [] if "=" in word]
-    console, prepared = prepare(sources[0] if sources else None, changes)
+    console, prepared = prepare(*parted(what or [], "recipe or data file"))
     finding = range_test(prepared, start=start, to=to, points=points, seeds=seeds)
     if not prepared.accelerator.is_main_process:
         return

@@ -4,8 +4,6 @@ from typing import Annotated
 
 import typer
 
-from etude.errors import RecipeError
-
 
 def finetune(
     what: Annotated[
@@ -30,13 +28,11 @@ def finetune(
     DATA is a CSV, TSV, JSONL or Parquet file with the columns text and label.
     """
     from etude.train.finetuning import run
+    from etude.train.settings import parted
 
-    sources = [word for word in what or [] if "=" not in word]
-    if len(sources) > 1:
-        raise RecipeError(f"one recipe, data file or run can be named, got {' and '.join(sources)}")
-    changes = [word for word in what or [] if "=" in word]
+    source, changes = parted(what or [], "recipe, data file or run")
     done = run(
-        sources[0] if sources else None,
+        source,
         changes,
         dry_run=dry_run,
         smoke=smoke,

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from accelerate.utils import DistributedDataParallelKwargs
 
 from etude.errors import RecipeError
 from etude.finder.find import find
@@ -33,11 +32,9 @@ def range_test(prepared: "Setup", **options: Any) -> "Finding":
     those of `etude.find`: start, to, points, seeds, snapshot.
     """
     accelerator, recipe = prepared.accelerator, prepared.recipe
-    if any(group.freezes for group in prepared.plan.groups):
-        accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
     holding = Holding(Memory())
     holding.references(prepared.model)  # `prepare` puts a forward of its own into it
-    model = accelerator.prepare(prepared.model.to(accelerator.device))
+    model = prepared.wrapped(prepared.model.to(accelerator.device))
     try:
         return find(
             model,

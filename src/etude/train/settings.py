@@ -43,6 +43,19 @@ def from_texts(overrides: Iterable[str]) -> dict[str, Any]:
     return _mapping("the command line", lambda: OmegaConf.from_dotlist(given))
 
 
+def parted(words: Iterable[str], kinds: str) -> tuple[str | None, list[str]]:
+    """What a command starts from, if it is named, and its `key=value` texts; raises `RecipeError` for two.
+
+    >>> parted(["reviews.csv", "lr=1e-4"], "recipe or data file")
+    ('reviews.csv', ['lr=1e-4'])
+    """
+    given = list(words)
+    sources = [word for word in given if "=" not in word]
+    if len(sources) > 1:
+        raise RecipeError(f"one {kinds} can be named, got {' and '.join(sources)}")
+    return next(iter(sources), None), [word for word in given if "=" in word]
+
+
 def _mapping(where: str, load: Callable[[], Any]) -> dict[str, Any]:
     try:
         found = load()
