@@ -42,9 +42,8 @@ from etude.train.session import Session, make_loop
 from etude.train.setup import setup
 
 TABLE = Path(__file__).with_suffix(".csv")
-sys.path.append(
-    str(Path(__file__).with_name("finder"))
-)  # the e-mails and the model are a pair of the finder's
+# The e-mails and their model are a pair of the finder's.
+sys.path.append(str(Path(__file__).with_name("finder")))
 SEEDS = {"e-mails": range(1, 11), "tweets": range(1, 6)}  # the e-mails' settings were chosen on 101, 102, 103
 FEW = 524  # tweets of each class
 
@@ -63,17 +62,17 @@ FAULTS = {
     "loss × 10": Fault(10, 10.0),
     "flipped labels": Fault(10, flips=True),
 }
-GUARDS: dict[str, list[Any]] = {
-    "none": [],
-    "skip": ["spike"],
-    "clip": [{"spike": {"policy": "clip"}}],
-    "rollback": [{"spike": {"policy": "rollback"}}],
+GUARDS: dict[str, dict[str, Any]] = {
+    "skip": {},
+    "clip": {"policy": "clip"},
+    "rollback": {"policy": "rollback"},
+    "rollback, ahead": {"policy": "rollback", "ahead": 10},
 }
 CASES = {
     ("e-mails", "clean"): ("none", "skip"),
     ("e-mails", "NaN batch"): ("none", "skip", "rollback"),
     ("e-mails", "loss × 10"): ("none", "skip", "clip"),
-    ("e-mails", "flipped labels"): ("none", "skip", "rollback"),
+    ("e-mails", "flipped labels"): ("none", "skip", "rollback", "rollback, ahead"),
     ("tweets", "clean"): ("none", "skip"),
     ("tweets", "NaN batch"): ("none", "skip", "rollback"),
     ("tweets", "loss × 10"): ("none", "skip"),
@@ -126,7 +125,7 @@ def emails(fault: Fault, guard: str, seed: int) -> Ended:
     model = pair.model(seed).train()
     plan = etude.plan(model, lr="5e-3 * (warmup(0.1) >> hold() >> linear(0.2))", layer_decay=1)
     optimizer = torch.optim.SGD(plan.torch_groups(model), momentum=0.9)
-    controllers = [] if guard == "none" else [etude.spike(guard)]
+    controllers = [etude.spike(**GUARDS[guard])] if guard in GUARDS else []
     driver = etude.Driver(plan.over(updates), etude.torch.sink(optimizer), controllers)
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     batches, drawn, k, saved = pair.batches(seed), 0, 0, None
@@ -155,7 +154,9 @@ def emails(fault: Fault, guard: str, seed: int) -> Ended:
                 optimizer.load_state_dict(moments)
                 driver.edit(etude.Rollback(k, to, len(edits), author=one.author, reason=one.reason))
                 driver.edit(etude.Stop(to) if one.end else etude.Scale(to, one.by, author=one.author))
-                k, saved = to, (to, weights, moments, driver.edits)
+                k, saved, drawn = to, (to, weights, moments, driver.edits), drawn + one.ahead
+                for _ in range(one.ahead):
+                    next(batches)
         if any(isinstance(one, Discard | Restore) for one in asked):
             driver.forget(reading)
         else:
@@ -178,7 +179,7 @@ def tweets(fault: Fault, guard: str, seed: int) -> Ended:
         recipe = Recipe(
             data=str(_balanced(folder)), split="798/200/50", max_length=20, lr=5e-4, freeze="layer.3",
             seed=seed, updates=updates, batch=16, eval_every=updates // 2, log_every=1, threads=1,
-            control=GUARDS[guard],
+            control=[{"spike": GUARDS[guard]}] if guard in GUARDS else [],
         )  # fmt: skip
         prepared = setup(recipe)
         loop = make_loop(prepared)

@@ -8,9 +8,10 @@ from safetensors.torch import load_file, save_file
 
 from etude.errors import RecipeError
 from etude.finder.finding import Finding
+from etude.finder.suggestion import written
 from etude.report.log import read as read_log
 from etude.train.finetuning import finetune
-from etude.train.rate import range_test, with_rate
+from etude.train.rate import range_test, taken, with_rate
 from etude.train.recipe import read
 from etude.train.session import make_loop
 from etude.train.setup import setup
@@ -61,12 +62,23 @@ def test_the_range_is_for_the_epochs_of_the_run(tiny):
     assert often.suggestion.low == pytest.approx(once.suggestion.low / 4)
 
 
-def test_a_run_takes_what_it_finds(tiny, tmp_path):
+def test_a_run_of_several_epochs_takes_what_it_finds_divided_by_them(tiny):
+    once, often = (prepared(tiny, lr="find", epochs=epochs, schedule="constant()") for epochs in (1, 4))
+    found = Finding.of(
+        [1e-5 * 1.2**i for i in range(60)], [[2 - min(i, 40) / 25 + max(0, i - 45) for i in range(60)]]
+    )
+    assert with_rate(once, found).recipe.lr == float(written(found.rate))
+    assert with_rate(often, found).recipe.lr == float(written(found.rate / 4))
+    assert taken(often, found) == f"this run: lr={written(found.rate / 4)}, for its 4 epochs"
+
+
+def test_a_run_takes_what_it_finds(tiny, tmp_path, capsys):
     run = finetune(output=tmp_path / "run", **tiny.keys(lr="find", epochs=1))
     recipe, _ = read(run.folder / "recipe.yaml")
     start = read_log(run.folder / "log.jsonl").start
     found = Finding.from_dict(start["found"])
     assert recipe.lr == pytest.approx(found.rate, rel=0.06)  # two digits
+    assert f"this run: lr={written(recipe.lr)}\n" in capsys.readouterr().out
     low, high = recipe.lr_range
     assert low <= recipe.lr <= high
     assert start["recipe"]["lr"] == recipe.lr
@@ -96,7 +108,7 @@ def test_a_one_cycle_recipe_takes_the_rate_as_its_peak(tiny, tmp_path):
     found = Finding.of(
         [1e-5 * 1.2**i for i in range(60)], [[2 - min(i, 40) / 25 + max(0, i - 45) for i in range(60)]]
     )
-    run = with_rate(prepared(tiny, lr="find", schedule=recipe.schedule), found)
+    run = with_rate(prepared(tiny, lr="find", schedule=recipe.schedule, epochs=1), found)
     assert run.plan.hypers["lr"].peak == run.recipe.lr == float(f"{found.rate:.1e}")
     assert max(row[0] for row in run.rates.matrix()) <= run.recipe.lr
 

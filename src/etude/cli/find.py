@@ -28,7 +28,7 @@ def find(
     lr=find` does the same before its run.
     """
     from etude.train.finetuning import prepare
-    from etude.train.rate import range_test
+    from etude.train.rate import range_test, taken
     from etude.train.settings import parted
 
     console, prepared = prepare(*parted(what or [], "recipe or data file"))
@@ -40,6 +40,8 @@ def find(
     if png is not None:
         finding.plot(png)
     console.print(str(finding), soft_wrap=True)
+    if finding.rate is not None:
+        console.print(taken(prepared, finding), soft_wrap=True)
     for path in (result, png):
         if path is not None:
             console.print(f"wrote {path}", soft_wrap=True)

@@ -119,7 +119,7 @@ def _start(
 
 def _with_rate(console: "Console", prepared: "Setup") -> "Setup":
     """The run at the peak that a range test finds; a smoke run is too short for one."""
-    from etude.train.rate import range_test, with_rate
+    from etude.train.rate import range_test, taken, with_rate
     from etude.train.setup import replanned
 
     if prepared.smoke:
@@ -128,7 +128,9 @@ def _with_rate(console: "Console", prepared: "Setup") -> "Setup":
     console.print("lr: a range test looks for the peak, on the run's own model, data and plan", style="dim")
     finding = range_test(prepared)
     console.print(str(finding), soft_wrap=True)
-    return with_rate(prepared, finding)
+    found = with_rate(prepared, finding)
+    console.print(taken(prepared, finding), soft_wrap=True)
+    return found
 
 
 def _resume(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etude.errors import RecipeError
+from etude.finder.epochs import epochs_of
 from etude.finder.find import find
 from etude.finder.holding import Holding
 from etude.finder.store import Memory
@@ -53,18 +54,37 @@ def range_test(prepared: "Setup", **options: Any) -> "Finding":
         holding.put_back()
 
 
+def peak(prepared: "Setup", finding: "Finding") -> float | None:
+    """What a run takes of what was found, in two digits: of several epochs the rate divided by their number.
+
+    So it was best for texts, which a recipe's are; of images it was not, and `find` only widens its range
+    (docs/finder.md, "Several epochs").
+    """
+    return None if finding.rate is None else float(written(finding.rate / _epochs(prepared)))
+
+
+def taken(prepared: "Setup", finding: "Finding") -> str:
+    """The same in words, below what was found."""
+    epochs, rate = _epochs(prepared), written(peak(prepared, finding))
+    return f"this run: lr={rate}" + (f", for its {epochs:.3g} epochs" if epochs > 1 else "")
+
+
+def _epochs(prepared: "Setup") -> float:
+    return max(1.0, epochs_of(None, prepared.rates) or 1.0)
+
+
 def with_rate(prepared: "Setup", finding: "Finding") -> "Setup":
-    """The run at the rate that was found, in two digits, with its range in the recipe.
+    """The run at the peak that was found, with its range in the recipe.
 
     Raises `RecipeError` with the reason if nothing was found.
     """
-    said = finding.suggestion
-    if said.rate is None or said.low is None or said.high is None:
+    said, rate = finding.suggestion, peak(prepared, finding)
+    if rate is None or said.low is None or said.high is None:
         raise RecipeError(
             f"lr: find ends without a rate: {said.reason}; write one, as in lr=1e-4, or look at the curve "
             f"with etude find --png curve.png"
         )
-    rate, low, high = (float(written(one)) for one in (said.rate, said.low, said.high))
+    low, high = (float(written(one)) for one in (said.low, said.high))
     recipe = dataclasses.replace(prepared.recipe, lr=rate, lr_range=[low, high])
     return dataclasses.replace(replanned(prepared, recipe), found=finding)
 
