@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from etude.errors import EtudeError
 from etude.finder.find import find
-from etude.finder.snapshot import no_trace
+from etude.finder.snapshot import Snapshot
 
 
 class Broken(Exception):  # noqa: N818
@@ -240,11 +240,11 @@ def test_a_snapshot_that_cannot_be_kept_changes_nothing(rig, tmp_path, monkeypat
     assert rig.hash() == before
 
 
-def test_no_trace_alone(rig):
+def test_a_snapshot_alone(rig):
     """The context manager, around whatever changes a training."""
     before = rig.hash()
     loaders, others = [rig.loader], [rig.ema, rig.driver]
-    with no_trace(rig.model, rig.optimizer, scaler=rig.scaler, batches=loaders, keep=others):
+    with Snapshot(rig.model, rig.optimizer, scaler=rig.scaler, batches=loaders, keep=others):
         rig.train(4)
         rig.model.head.weight.data = torch.zeros(3, 12)
         rig.model.extra, rig.model.body.bias = 1, None

@@ -9,7 +9,7 @@ from etude import EtudeError, Group, Plan, parse
 from etude.finder.losses import loss_function
 from etude.finder.processes import Processes
 from etude.finder.scan import Scan, line_scan
-from etude.finder.snapshot import no_trace
+from etude.finder.snapshot import Snapshot
 from etude.finder.updates import Trainee
 
 
@@ -37,7 +37,7 @@ def trainee(model, optimizer, loss=lambda model, batch: model(batch), **options)
 
 
 def scanned(model, optimizer, window, held_out, plan=PLAN, **options):
-    with no_trace(model, optimizer) as kept:
+    with Snapshot(model, optimizer) as kept:
         return line_scan(trainee(model, optimizer), kept, plan, window, held_out, **options)
 
 
@@ -70,7 +70,7 @@ def test_the_direction_is_that_of_the_optimizer():
 def test_a_clipped_gradient_goes_less_far_for_the_same_rate():
     model = Bowl(1, 2, -3)
     optimizer = named(model)
-    with no_trace(model, optimizer) as kept:
+    with Snapshot(model, optimizer) as kept:
         clipped = line_scan(trainee(model, optimizer, clip=1.0), kept, PLAN, [H], [H], to=1e3)
     gradient = H[0].double() * model.w.detach()
     free = scanned(model, optimizer, [H], [H], to=10.0)
@@ -90,7 +90,7 @@ def test_the_groups_keep_the_ratios_of_their_plan_and_what_is_frozen_stays():
     for ratio in (1.0, 0.01):
         gate = parse("frozen(0.5) >> hold(start=1)")
         plan = Plan({"lr": 1.0}, [Group("sharp", scale={"lr": ratio}), Group("still", gate=gate)])
-        with no_trace(model, optimizer) as kept:
+        with Snapshot(model, optimizer) as kept:
             batch = torch.ones(1)
             scan = line_scan(trainee(model, optimizer, loss), kept, plan, [batch], [batch], to=1e3)
         edges.append(scan.edge)
@@ -121,7 +121,7 @@ def test_only_forward_passes_follow_the_gradient(rig):
         lambda *_: calls.__setitem__("backward", calls["backward"] + 1)
     )
     batches = list(rig.loader)[:3]
-    with no_trace(rig.model, rig.optimizer, scaler=rig.scaler, keep=[rig.ema]) as kept:
+    with Snapshot(rig.model, rig.optimizer, scaler=rig.scaler, keep=[rig.ema]) as kept:
         scan = line_scan(_rigged(rig), kept, rig.plan, batches[:1], batches[1:], start=1e-5, to=1e-2)
     assert calls == {"forward": 1 + 2 * (1 + len(scan.steps)), "backward": 1}
 
@@ -139,7 +139,7 @@ def test_everything_is_put_back_bit_for_bit(rig, straight):
     batches = list(rig.loader)[:4]
     rig.loader.generator.manual_seed(4)
     before = rig.hash()
-    with no_trace(rig.model, rig.optimizer, scaler=rig.scaler, keep=[rig.ema]) as kept:
+    with Snapshot(rig.model, rig.optimizer, scaler=rig.scaler, keep=[rig.ema]) as kept:
         scan = line_scan(_rigged(rig), kept, rig.plan, batches[:2], batches[2:])
         weights = [p.detach().clone() for p in rig.model.parameters()]
     assert len(scan.steps) > 5
@@ -158,7 +158,7 @@ def test_everything_is_put_back_when_a_pass_raises(rig, at):
             raise RuntimeError("the fault")
         return nn.functional.cross_entropy(model(batch[0]), batch[1])
 
-    with no_trace(rig.model, rig.optimizer, scaler=rig.scaler, keep=[rig.ema]) as kept:
+    with Snapshot(rig.model, rig.optimizer, scaler=rig.scaler, keep=[rig.ema]) as kept:
         kept_weights = [p.detach().clone() for p in rig.model.parameters()]
         with pytest.raises(RuntimeError, match="the fault"):
             line_scan(_rigged(rig, loss), kept, rig.plan, batches[:1], batches[1:])
@@ -219,6 +219,6 @@ def test_gradients_that_overflow_at_every_scale_are_an_error():
     optimizer = named(model)
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     endless = torch.tensor([[math.inf, 1.0, 1.0], [0.0, 0.0, 0.0]])
-    with no_trace(model, optimizer, scaler=scaler) as kept, pytest.raises(EtudeError, match="overflowed"):
+    with Snapshot(model, optimizer, scaler=scaler) as kept, pytest.raises(EtudeError, match="overflowed"):
         line_scan(trainee(model, optimizer, scaler=scaler), kept, PLAN, [endless], [H])
     assert model.w.tolist() == [1, 2, -3]

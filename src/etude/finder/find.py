@@ -20,7 +20,7 @@ try:
     from etude.finder.randomness import seed_all
     from etude.finder.scan import Scan, line_scan
     from etude.finder.setup import is_optimizer, new_optimizer, plan_of, precision
-    from etude.finder.snapshot import bare, no_trace
+    from etude.finder.snapshot import Snapshot, bare
     from etude.finder.sweep import Curve, grid, sweep, sweep_rates
     from etude.finder.trainers import parts_of
     from etude.finder.updates import Trainee
@@ -139,7 +139,7 @@ def find(
     line: Scan | None = None
     with (
         Interrupt() as interrupt,
-        no_trace(
+        Snapshot(
             model,
             optimizer if given is not None else None,
             scaler=scaler,

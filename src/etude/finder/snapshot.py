@@ -31,7 +31,7 @@ class Snapshot:
 
     >>> model = torch.nn.Linear(2, 1)
     >>> before = model.weight.clone()
-    >>> with no_trace(model):
+    >>> with Snapshot(model):
     ...     _ = torch.nn.init.zeros_(model.weight)
     >>> torch.equal(model.weight, before)
     True
@@ -90,10 +90,6 @@ class Snapshot:
     def close(self) -> None:
         """Remove what lies on the disk."""
         self._store.close()
-
-
-# What a snapshot is for, where it is made for the length of a block.
-no_trace = Snapshot
 
 
 def bare(model: torch.nn.Module) -> torch.nn.Module:

@@ -79,7 +79,7 @@ def sweep(
     """Train through the rates of a sweep, one update each, until they end or the loss diverges.
 
     A window is what one update is made of; `held_out()` gives the batches whose mean loss is taken before
-    every `every`-th update. The model is left as the sweep has made it: see `no_trace`.
+    every `every`-th update. The model is left as the sweep has made it: see `Snapshot`.
     """
     driver, curve, state = Driver(rates, sink(trainee.optimizer)), Curve(), Watch()
     points = round(rates.total) + 1
