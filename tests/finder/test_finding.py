@@ -56,6 +56,15 @@ def test_one_seed_is_judged_by_the_default_rule():
     assert found.losses == tuple(losses)
 
 
+def test_the_confidence_of_the_known_rules_is_not_shown(five):
+    """It is that of the curve, and the same for all, however far apart they lie."""
+    _, own, *others, scan = five.page()["rows"]
+    assert own[3] == f"{five.suggestion.confidence:.1f}"
+    assert scan[3] == f"{SCAN.suggestion.confidence:.1f}"
+    assert [row[3] for row in others] == [""] * len(RULES)
+    assert all(row[4] for row in others)
+
+
 def test_the_range_covers_every_seed(five):
     for curve in five.curves:
         alone = DEFAULT(five.rates[: len(curve)], curve)

@@ -92,11 +92,12 @@ class Finding:
         return {"view": self.view()._asdict(), "rows": self._rows(), "notes": self._notes()}
 
     def _rows(self) -> list[tuple[str, ...]]:
-        said = [self.suggestion, *self.suggestions.values()]
-        said += [] if self.scan is None else [self.scan.suggestion]
-        # What étude's own suggestion rests on stands above.
         head = ("rule", "rate", "range", "confidence", "")
-        return [head, *(_row(each, each.reason != self.suggestion.reason) for each in said)]
+        own, scan = self.suggestion, None if self.scan is None else self.scan.suggestion
+        said = [each for each in (own, *self.suggestions.values(), scan) if each is not None]
+        rows = [_row(each, sure=each is own or each is scan) for each in said]
+        # What étude's own suggestion rests on stands above.
+        return [head, *((*row[:-1], "" if row[-1] == own.reason else row[-1]) for row in rows)]
 
     def _notes(self) -> list[str]:
         seeds = "" if len(self.curves) == 1 else f", {len(self.curves)} seeds"
@@ -175,11 +176,12 @@ class Finding:
         )
 
 
-def _row(each: Suggestion, reason: bool) -> tuple[str, ...]:
+def _row(each: Suggestion, sure: bool) -> tuple[str, ...]:
+    """`sure`: with its confidence, which of the known rules is that of the curve, and the same for all."""
     if each.rate is None:
-        return each.rule, "–", "", "", each.reason if reason else ""
+        return each.rule, "–", "", "", each.reason
     span = f"{written(each.low)} … {written(each.high)}"
-    return each.rule, written(each.rate), span, f"{each.confidence:.1f}", each.reason if reason else ""
+    return each.rule, written(each.rate), span, f"{each.confidence:.1f}" if sure else "", each.reason
 
 
 def _mean(curves: Sequence[Sequence[float]]) -> Curve:
