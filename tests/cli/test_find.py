@@ -17,6 +17,7 @@ def test_it_prints_a_rate_and_writes_what_it_found(tiny, tmp_path, capsys):
     assert found.rate
     assert len(found.curves) == 3
     assert f"lr={found.suggestion}".split()[0].removeprefix("lr=") in said
+    assert "sweep 1 of 3: 25 of 40 rates, " in said
     assert png.read_bytes().startswith(b"\x89PNG")
     assert not list(tmp_path.glob("runs*"))
 

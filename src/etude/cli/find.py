@@ -27,12 +27,14 @@ def find(
     curves. The recipe's plan is kept: its layer-wise ratios, weight decay and stages. `etude finetune …
     lr=find` does the same before its run.
     """
+    from etude.report.finding_terminal import watching
     from etude.train.finetuning import prepare
     from etude.train.rate import range_test, taken
     from etude.train.settings import parted
 
     console, prepared = prepare(*parted(what or [], "recipe or data file"))
-    finding = range_test(prepared, start=start, to=to, points=points, seeds=seeds)
+    with watching(console) as tell:
+        finding = range_test(prepared, start=start, to=to, points=points, seeds=seeds, progress=tell)
     if not prepared.accelerator.is_main_process:
         return
     if result is not None:

@@ -17,6 +17,7 @@ try:
     from etude.finder.interrupt import Interrupt
     from etude.finder.losses import count_function, loss_function
     from etude.finder.processes import Processes
+    from etude.finder.progress import Progress, teller
     from etude.finder.randomness import seed_all
     from etude.finder.scan import Scan, line_scan
     from etude.finder.setup import is_optimizer, new_optimizer, plan_of, precision
@@ -57,6 +58,7 @@ def find(
     snapshot: str | Path = "memory",
     scan: bool = False,
     epochs: float | None = None,
+    progress: Progress | None = None,
 ) -> Finding:
     """Find the peak learning rate by a range test on the real training path; it leaves no trace.
 
@@ -86,10 +88,11 @@ def find(
 
     `epochs` says how often the run will go through its examples: its best peak may be the lower for it. A
     plan that is bound to its run with the updates of an epoch, or with a DataLoader here, knows it.
+    `progress` is called with each point that is made; `progress=print` prints them.
 
     `find(trainer)` does it for a transformers Trainer, with the loader, loss, optimizer, accumulation,
     clipping, precision and epochs that it would train with, and the plan of `etude.attach`; only the grid,
-    `held_out`, `seeds`, `keep`, `snapshot` and `scan` are to be said.
+    `held_out`, `seeds`, `keep`, `snapshot`, `scan` and `progress` are to be said.
 
     Raises `EtudeError` or `PlanError` for whatever cannot work, before the first update.
     """
@@ -113,6 +116,7 @@ def find(
                 seeds=seeds,
                 snapshot=snapshot,
                 scan=scan,
+                progress=progress,
             )
     _check_grid(start, to, points, accumulate, held_out_every)
     check(batches, "batches")
@@ -148,13 +152,15 @@ def find(
             snapshot=snapshot,
         ) as kept,
     ):
-        for seed in _seeds(seeds):
+        listed = _seeds(seeds)
+        for i, seed in enumerate(listed, 1):
             if curves:
                 kept.put_back()
             if seed is not None:
                 seed_all(seed + processes.rank)
             with closing(Windows(batches, accumulate, seed)) as windows:
-                curves.append(sweep(trainee(), rates, windows, validation, held_out_every, interrupt))
+                tell = teller(progress, i, len(listed), grid(rates))
+                curves.append(sweep(trainee(), rates, windows, validation, held_out_every, interrupt, tell))
         if scan:
             kept.put_back()
             with closing(Windows(batches, accumulate)) as windows:

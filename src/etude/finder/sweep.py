@@ -75,11 +75,13 @@ def sweep(
     held_out: Callable[[], Iterator[Any]] | None = None,
     every: int = 1,
     interrupt: Interrupt | None = None,
+    tell: Callable[[int, float], None] | None = None,
 ) -> Curve:
     """Train through the rates of a sweep, one update each, until they end or the loss diverges.
 
     A window is what one update is made of; `held_out()` gives the batches whose mean loss is taken before
-    every `every`-th update. The model is left as the sweep has made it: see `Snapshot`.
+    every `every`-th update. `tell` gets the number of points that are made, and the last loss. The model is
+    left as the sweep has made it: see `Snapshot`.
     """
     driver, curve, state = Driver(rates, sink(trainee.optimizer)), Curve(), Watch()
     points = round(rates.total) + 1
@@ -94,6 +96,8 @@ def sweep(
             if loss is None:
                 break
             curve.losses.append(loss)
+            if tell is not None:
+                tell(k + 1, loss)
             state, curve.stopped = watch(state, loss)
             if curve.stopped:
                 break

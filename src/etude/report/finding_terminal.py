@@ -2,11 +2,16 @@
 
 import math
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from textwrap import wrap
+from typing import TYPE_CHECKING, Any
 
 from etude.report.finding_view import View, decades, power
 from etude.report.numbers import ticks
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 WIDTH = 80
 
@@ -21,6 +26,16 @@ def report(view: View, rows: Iterable[Sequence[str]], notes: Iterable[str]) -> s
         lines.append("  ".join(cells).rstrip())
     notes = [line for note in notes for line in wrap(note, WIDTH)]
     return "\n".join([*lines, *([""] if notes else []), *notes])
+
+
+@contextmanager
+def watching(console: "Console") -> Iterator[Callable[[Any], None]]:
+    """Takes each point of a range test and shows it: in a terminal on one line, elsewhere every 25th."""
+    if console.is_terminal:
+        with console.status("") as line:
+            yield lambda point: line.update(str(point))
+    else:
+        yield lambda point: None if point.made % 25 else console.print(str(point), soft_wrap=True)
 
 
 def draw(view: View, width: int | None = None, height: int = 16) -> str:

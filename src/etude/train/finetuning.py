@@ -119,6 +119,7 @@ def _start(
 
 def _with_rate(console: "Console", prepared: "Setup") -> "Setup":
     """The run at the peak that a range test finds; a smoke run is too short for one."""
+    from etude.report.finding_terminal import watching
     from etude.train.rate import range_test, taken, with_rate
     from etude.train.setup import replanned
 
@@ -126,7 +127,8 @@ def _with_rate(console: "Console", prepared: "Setup") -> "Setup":
         console.print(f"lr: a smoke run looks for no rate and takes {Recipe.lr:g}")
         return replanned(prepared, dataclasses.replace(prepared.recipe, lr=Recipe.lr))
     console.print("lr: a range test looks for the peak, on the run's own model, data and plan", style="dim")
-    finding = range_test(prepared)
+    with watching(console) as tell:
+        finding = range_test(prepared, progress=tell)
     console.print(str(finding), soft_wrap=True)
     found = with_rate(prepared, finding)
     console.print(taken(prepared, finding), soft_wrap=True)

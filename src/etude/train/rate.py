@@ -30,7 +30,7 @@ def range_test(prepared: "Setup", **options: Any) -> "Finding":
 
     The updates are those of the run: its batches, accumulation, clipping, precision and processes, at the
     ratios of its plan; what they do is seen from 32 examples of the validation part. `options` are
-    those of `etude.find`: start, to, points, seeds, snapshot.
+    those of `etude.find`: start, to, points, seeds, snapshot, progress.
     """
     accelerator, recipe = prepared.accelerator, prepared.recipe
     holding = Holding(Memory())
