@@ -134,7 +134,7 @@ CASES = [line.split(maxsplit=3) for line in FAMILIES.strip().splitlines()]
 )
 def test_every_parameter_of_every_family_stands_where_its_code_uses_it(family, kind, backbone, expected):
     model = tiny(kind, family)
-    ladder = layout(model, head=2).ladder
+    ladder = layout(model, layer_decay=0.9).ladder
     rungs = {rung.name: {p.leaf.name for p in rung.placements} for rung in ladder.rungs()}
     assert ladder.blocks == 3
     inside = "" if backbone == "-" else backbone + "."
@@ -155,7 +155,9 @@ def test_every_parameter_of_every_family_stands_where_its_code_uses_it(family, k
 @pytest.mark.parametrize(("family", "kind"), [case[:2] for case in CASES])
 def test_depth_never_falls_along_the_order_of_execution(family, kind):
     model = tiny(kind, family).eval()
-    depth = {name: place for place in layout(model, head=2).ladder.placements for name in place.names}
+    depth = {
+        name: place for place in layout(model, layer_decay=0.9).ladder.placements for name in place.names
+    }
     executed: dict[
         str, int
     ] = {}  # by the first use of each tensor: a tied output layer has been the embedding
@@ -175,7 +177,7 @@ def test_depth_never_falls_along_the_order_of_execution(family, kind):
 @pytest.mark.parametrize("kind", ["seq", "base"])
 @pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "modernbert", "distilbert", "mobilebert"])
 def test_a_model_of_one_layer_has_three_or_more_rungs(family, kind):
-    ladder = layout(tiny(kind, family, layers=1), head=2).ladder
+    ladder = layout(tiny(kind, family, layers=1), layer_decay=0.9).ladder
     assert ladder.blocks == 1
     assert {"embeddings", "layer.0"} <= {rung.name for rung in ladder.rungs()}
 
@@ -251,9 +253,42 @@ def test_tied_embeddings_are_reported_and_move_once():
     model = tiny("lm", "gpt2")
     rows = layout(model, layer_decay=0.5).rows()
     assert any("tied to lm_head.weight (head)" in reason for reason in rows[0].reasons)
-    owners = [name for group in plan(model, 1.0, layer_decay=0.5, head=10).groups for name in group.params]
+    owners = [name for group in plan(model, 1.0, layer_decay=0.5).groups for name in group.params]
     assert owners.count("transformer.wte.weight") == 1
     assert "lm_head.weight" not in owners
+
+
+@pytest.mark.parametrize(
+    ("kind", "family", "asked", "said"),
+    [
+        ("base", "bert", {"head": 10}, r"head=10 has no effect: this model has no head; leave it out"),
+        (
+            "lm",
+            "gpt2",
+            {"head": 10},
+            r"has no head \(lm_head.weight is transformer.wte.weight, an embedding\)",
+        ),
+        ("lm", "gpt2", {"layer_decay": 0.9, "head": 2}, r"or say which parameters are the head: new="),
+    ],
+)
+def test_a_ratio_for_a_head_that_is_not_there_is_refused(kind, family, asked, said):
+    with pytest.raises(PlanError, match=said):
+        plan(tiny(kind, family), 1e-3, **asked)
+
+
+def test_a_ratio_for_embeddings_that_are_not_there_is_refused():
+    blocks = [Leaf(f"h.{i}.{part}.weight", (4, 4)) for i in range(2) for part in ("attn", "mlp")]
+    with pytest.raises(PlanError, match=r"embeddings=0.1 has no effect: nothing .* stands below its blocks"):
+        plan(blocks, 1e-3, embeddings=0.1)
+    by_hand = [("^h.0.attn", {"depth": "embeddings"})]
+    made = plan(blocks, 1e-3, embeddings=0.1, groups=by_hand)
+    assert [group.scale["lr"] for group in made.groups] == [0.1, 1.0]
+
+
+def test_a_head_that_is_frozen_is_a_head():
+    model = tiny("seq", "bert")
+    model.classifier.requires_grad_(False)
+    assert plan(model, 1e-3, head=10).groups[0].scale["lr"] == 1.0
 
 
 class Wrapped(nn.Module):
@@ -362,14 +397,15 @@ def test_weight_decay_reaches_matrices_and_embeddings_only():
 )
 def test_one_update_moves_each_layer_in_proportion_to_its_multiplier(kind, family):
     model = tiny(kind, family)
-    made = plan(model, 2.0**-6, layer_decay=0.5, head=8)
+    head = 8 if kind == "seq" or family == "llama" else 1  # GPT-2's is tied to the embeddings
+    made = plan(model, 2.0**-6, layer_decay=0.5, head=head)
     optimizer = torch.optim.SGD(made.torch_groups(model))
     for parameter in model.parameters():
         parameter.data.zero_()
         parameter.grad = torch.ones_like(parameter)
     optimizer.step()
     moved = {name: parameter.unique().tolist() for name, parameter in model.named_parameters()}
-    depth = {p.leaf.name: p.depth for p in layout(model, head=8).ladder.placements}
+    depth = {p.leaf.name: p.depth for p in layout(model, layer_decay=0.5).ladder.placements}
     multiplier = {0: 0.125, 1: 0.25, 2: 0.5, 3: 1.0, 4: 1.0, 5: 8.0}
     assert moved == {name: [-(2.0**-6) * multiplier[depth[name]]] for name in moved}
     assert len({value for (value,) in moved.values()}) >= 4

@@ -109,7 +109,7 @@ def plan(
 
     The plan has one group per distinct setting, named for the rungs that share it, from the bottom up. Raises
     `PlanError` when a depth is needed and a parameter has none that is certain, and for whatever has no
-    effect or contradicts itself.
+    effect (such as `head` where the output layer is tied to the embeddings) or contradicts itself.
 
     >>> blocks = [f"gpt.h.{i}.{part}.weight" for i in range(2) for part in ("attn", "mlp")]
     >>> leaves = [Leaf(name, (4, 4)) for name in ("gpt.wte.weight", *blocks, "score.weight")]
@@ -166,6 +166,7 @@ def layout(model: Any, lr: Any = 1.0, **options: Unpack[Options]) -> Layout:
     depths = dict.fromkeys(fresh, "head") | by_word
     needed = bool(depths) or stages is not None or multipliers.needs_depth or freezing.needs_depth(freeze)
     found = _ladder(leaves, depths, needed, model, options.get("example"))
+    multipliers.check_rungs(found)
     refuse_shared_numbers(entries, _untouched(found, leaves, entries))
     wishes = Wishes(
         multipliers,

@@ -95,6 +95,25 @@ class Multipliers:
         factors = _values(self.layer_decay) or [read(self.convention).layer_decay]
         return self.head != 1 or self.embeddings is not None or any(factor != 1 for factor in factors)
 
+    def check_rungs(self, ladder: Ladder) -> None:
+        """Raise `PlanError` if `head` or `embeddings` is a ratio for a rung that the model has not.
+
+        A head that is tied to the embeddings stands with them, so it is none.
+        """
+        heights = {ladder.height(place.tower, place.depth) for place in ladder.placements}
+        depths = {place.depth for place in ladder.placements}
+        if self.head != 1 and 0 not in heights:
+            raise PlanError(
+                f"head={self.head:g} has no effect: this model has no head{_tied(ladder)}; leave it out, or "
+                'say which parameters are the head: new=["score.weight"], or '
+                'groups=[("^score", {"depth": "head"})]'
+            )
+        if self.embeddings is not None and 0 not in depths:
+            raise PlanError(
+                f"embeddings={self.embeddings:g} has no effect: nothing of this model stands below its "
+                'blocks; leave it out, or say what does: groups=[("^wte", {"depth": "embeddings"})]'
+            )
+
     def of(self, ladder: Ladder, tower: str, depth: int) -> float:
         """The ratio of the peak for a rung of a ladder; 1 where no depth is known."""
         if not ladder.towers:
@@ -130,6 +149,12 @@ def _values(decay: LayerDecay) -> list[Any]:
     if isinstance(decay, Mapping):
         return list(decay.values())
     return [] if decay is None else [decay]
+
+
+def _tied(ladder: Ladder) -> str:
+    """What the lowest rung shares with a head, if it does."""
+    shared = [place.names for place in ladder.placements if place.depth == 0 and len(place.names) > 1]
+    return "".join(f" ({names[-1]} is {names[0]}, an embedding)" for names in shared[:1])
 
 
 def _decay(what: str, given: Any) -> float | tuple[float, ...]:
