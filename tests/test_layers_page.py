@@ -10,7 +10,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 import etude
-from etude.model.convention import CONVENTIONS
+from etude.model.rates.convention import CONVENTIONS
 from etude.planning import PlanOptions
 
 PAGE = (Path(__file__).parents[1] / "docs/layers.md").read_text(encoding="utf-8")

@@ -75,11 +75,11 @@ if TYPE_CHECKING:
     from etude.core.text import parse as parse
     from etude.errors import EtudeError as EtudeError
     from etude.finder.find import find as find
-    from etude.model.freezeout import freezeout as freezeout
-    from etude.model.gates import stage as stage
-    from etude.model.gates import stages as stages
-    from etude.model.unfreezing import lp_ft as lp_ft
-    from etude.model.unfreezing import unfreeze as unfreeze
+    from etude.model.stages.freezeout import freezeout as freezeout
+    from etude.model.stages.gates import stage as stage
+    from etude.model.stages.gates import stages as stages
+    from etude.model.stages.unfreezing import lp_ft as lp_ft
+    from etude.model.stages.unfreezing import unfreeze as unfreeze
     from etude.planning import plan as plan
     from etude.torch.verify import verify as verify
     from etude.train.finetuning import finetune as finetune
@@ -154,9 +154,9 @@ _HOME = {
     "etude.control.spike": ("spike",),
     "etude.control.target": ("target",),
     "etude.control.variance": ("variance",),
-    "etude.model.gates": ("stage", "stages"),
-    "etude.model.unfreezing": ("unfreeze", "lp_ft"),
-    "etude.model.freezeout": ("freezeout",),
+    "etude.model.stages.gates": ("stage", "stages"),
+    "etude.model.stages.unfreezing": ("unfreeze", "lp_ft"),
+    "etude.model.stages.freezeout": ("freezeout",),
     "etude.finder.find": ("find",),
     "etude.planning": ("plan",),
     "etude.train.finetuning": ("finetune",),

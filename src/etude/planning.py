@@ -8,17 +8,17 @@ from etude.core.plan import Plan
 from etude.errors import PlanError
 from etude.model import freeze as freezing
 from etude.model.confirm import confirm
-from etude.model.gates import stages as staged
 from etude.model.groups import Layout
 from etude.model.groups import layout as settle
 from etude.model.ladder import Ladder, ladder, level
 from etude.model.leaf import NO_DECAY, Leaf, listed
 from etude.model.match import checked, hits, named
-from etude.model.multiplier import LayerDecay, Multipliers
 from etude.model.options import refuse_unknown
 from etude.model.override import Override, matches, overrides, refuse_shared_numbers
 from etude.model.partial import PartialPlan
-from etude.model.ratio import ratio
+from etude.model.rates.multiplier import LayerDecay, Multipliers
+from etude.model.rates.ratio import ratio
+from etude.model.stages.gates import stages as staged
 from etude.model.wishes import Wishes
 
 
@@ -82,7 +82,7 @@ def plan(
       `lr`. A mapping gives each tower of a model its own; a list is the ratios of the rungs themselves, from
       the embeddings to the top. None: 1, or what the convention has.
     - `convention`: where the powers are counted from, or another rule: "bert", "electra", "beit" (MAE, timm),
-      "ulmfit", "fastai", "fastai(0.01)", "thirds"; see `etude.model.convention` for each one's source.
+      "ulmfit", "fastai", "fastai(0.01)", "thirds"; see `etude.model.rates.convention` for each one's source.
     - `head`: what lies outside the pretrained backbone; `embeddings`: the lowest rung. No rung lies below
       `min_scale`.
     - `lora_plus`: LoRA's B over A (LoRA+, arXiv 2402.12354, takes 16), on top of the layer's own ratio.

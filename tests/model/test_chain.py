@@ -2,7 +2,7 @@
 
 import pytest
 
-from etude.model.chain import Chain, find
+from etude.model.anatomy.chain import Chain, find
 from etude.model.leaf import Leaf
 
 

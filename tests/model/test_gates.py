@@ -12,11 +12,11 @@ from etude.core.plan import Group, Plan
 from etude.core.shapes import SHAPES
 from etude.core.text import parse
 from etude.errors import EtudeError, PlanError
-from etude.model.freezeout import freezeout
-from etude.model.gates import stage, stages
 from etude.model.ladder import Ladder, Placement
 from etude.model.leaf import Leaf
-from etude.model.unfreezing import lp_ft, unfreeze
+from etude.model.stages.freezeout import freezeout
+from etude.model.stages.gates import stage, stages
+from etude.model.stages.unfreezing import lp_ft, unfreeze
 
 EPOCH, TOTAL = 10, 100
 

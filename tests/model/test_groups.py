@@ -10,8 +10,8 @@ from etude.model.freeze import frozen, needs_depth
 from etude.model.groups import layout
 from etude.model.ladder import Ladder, Placement, level
 from etude.model.leaf import Leaf
-from etude.model.multiplier import Multipliers
 from etude.model.override import Override, overrides, refuse_shared_numbers
+from etude.model.rates.multiplier import Multipliers
 from etude.model.wishes import FROZEN, STILL, Wishes
 
 

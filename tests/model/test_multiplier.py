@@ -12,10 +12,10 @@ from torch import nn
 
 import etude
 from etude.errors import PlanError
-from etude.model.convention import CONVENTIONS
 from etude.model.ladder import Ladder, Placement
 from etude.model.leaf import Leaf
-from etude.model.multiplier import Multipliers, multiplier
+from etude.model.rates.convention import CONVENTIONS
+from etude.model.rates.multiplier import Multipliers, multiplier
 
 
 def model(towers: dict[str, int], *without: str) -> Ladder:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from etude.model.numbering import numbered
+from etude.model.anatomy.numbering import numbered
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from etude.errors import PlanError
+from etude.model.anatomy.numbering import numbered
 from etude.model.leaf import Leaf
-from etude.model.numbering import numbered
 
 KINDS = {
     "Dense": "Linear",

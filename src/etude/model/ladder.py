@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from etude.errors import PlanError
-from etude.model.beside import beside
+from etude.model.anatomy.beside import beside
+from etude.model.anatomy.order import by_order
+from etude.model.anatomy.place import place
+from etude.model.anatomy.tower import Tower, parted, towers
+from etude.model.anatomy.tree import Steps, paths
+from etude.model.anatomy.unit import largest, passed
 from etude.model.leaf import Leaf
-from etude.model.order import by_order
-from etude.model.place import place
-from etude.model.tower import Tower, parted, towers
-from etude.model.tree import Steps, paths
-from etude.model.unit import largest, passed
 
 OUTSIDE = ("joint", "head")
 

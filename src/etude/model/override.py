@@ -11,7 +11,7 @@ from etude.errors import PlanError, near
 from etude.model.ladder import Ladder, Placement
 from etude.model.leaf import Leaf
 from etude.model.match import Pattern, checked, found, hits, shown
-from etude.model.ratio import share
+from etude.model.rates.ratio import share
 
 SETTINGS = ("depth", "lr", "lr_scale", "weight_decay", "gate", "freeze")
 EXAMPLE = '[("pooler", {"lr_scale": 0.5})]'

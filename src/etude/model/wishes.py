@@ -8,8 +8,8 @@ from etude.core.path import Path
 from etude.core.shapes import frozen
 from etude.model.ladder import Placement
 from etude.model.leaf import NO_DECAY, decays
-from etude.model.multiplier import Multipliers
 from etude.model.override import Override
+from etude.model.rates.multiplier import Multipliers
 from etude.model.rungs import Key
 
 FROZEN: Path = frozen()

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 from etude.errors import PlanError
+from etude.model.anatomy.numbering import numbered
 from etude.model.leaf import Leaf
-from etude.model.numbering import numbered
 
 Predicate = Callable[[str], bool]
 

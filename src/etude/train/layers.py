@@ -33,7 +33,7 @@ def layer_decay(value: Any) -> Any:
 
 def convention(value: Any) -> str:
     """The name of a convention, with its numbers."""
-    from etude.model.convention import read
+    from etude.model.rates.convention import read
 
     return _as_said(lambda: (read(value), value.strip())[1])
 
@@ -60,7 +60,7 @@ def freeze(value: Any) -> Any:
 
 def stages(value: Any) -> str:
     """The text of stages."""
-    from etude.model.gates import stages as read
+    from etude.model.stages.gates import stages as read
 
     return _as_said(lambda: str(read(value)))
 

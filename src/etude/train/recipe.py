@@ -15,9 +15,9 @@ from pydantic.dataclasses import dataclass
 from pydantic.fields import FieldInfo
 
 from etude.errors import EtudeWarning, RecipeError, near
-from etude.model.convention import read as read_convention
 from etude.model.leaf import NO_DECAY
-from etude.model.multiplier import Multipliers
+from etude.model.rates.convention import read as read_convention
+from etude.model.rates.multiplier import Multipliers
 from etude.planning import Options
 from etude.train import kinds, layers, names
 from etude.train.control import Control

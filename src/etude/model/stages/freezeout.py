@@ -9,7 +9,7 @@ from etude.core.shapes import cosine, frozen
 from etude.errors import PlanError, near
 from etude.model.ladder import Ladder
 from etude.model.rungs import Key, key
-from etude.model.unfreezing import rows
+from etude.model.stages.unfreezing import rows
 
 POWERS = {"linear": 1, "cubic": 3}
 

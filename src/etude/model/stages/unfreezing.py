@@ -8,11 +8,11 @@ from etude.core.length import Length, is_zero, length
 from etude.core.namespace import plain
 from etude.core.path import Path
 from etude.errors import PlanError
-from etude.model.gates import Stages, known, stage, trains
 from etude.model.ladder import Ladder, Rung
-from etude.model.lengths import counted
 from etude.model.rungs import Key, chosen, key, text
-from etude.model.stage import BOTH, Stage, duration, levels, literal, ratio, together
+from etude.model.stages.gates import Stages, known, stage, trains
+from etude.model.stages.lengths import counted
+from etude.model.stages.stage import BOTH, Stage, duration, levels, literal, ratio, together
 
 Row = list[Rung]
 """Rungs that thaw or freeze together."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
+from etude.model.anatomy.tower import Tower, parted
+from etude.model.anatomy.tree import Steps
+from etude.model.anatomy.unit import passed, units
 from etude.model.leaf import Leaf
-from etude.model.tower import Tower, parted
-from etude.model.tree import Steps
-from etude.model.unit import passed, units
 
 Rung = tuple[str, int, str]
 

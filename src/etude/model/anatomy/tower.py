@@ -9,9 +9,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from etude.model.chain import Chain, find
+from etude.model.anatomy.chain import Chain, find
+from etude.model.anatomy.tree import Steps, paths, words
 from etude.model.leaf import Leaf
-from etude.model.tree import Steps, paths, words
 
 # What stands below the blocks even if it has blocks of its own: the convolutions before a speech encoder, the
 # ResNet that makes the patches of a hybrid ViT.

@@ -11,10 +11,10 @@ from etude.core.path import HOLD, Path, Schedule
 from etude.core.text import parse
 from etude.errors import PlanError, near
 from etude.model.ladder import Ladder, Rung
-from etude.model.lengths import counted
-from etude.model.levels import through
 from etude.model.rungs import Key, chosen, key
-from etude.model.stage import Stage, checked
+from etude.model.stages.lengths import counted
+from etude.model.stages.levels import through
+from etude.model.stages.stage import Stage, checked
 
 FOLLOWS = (
     'only a stage follows a stage, as in stage("head", 0.1) >> stage("layer.4..head", 0.3) >> stage(); '
@@ -201,7 +201,7 @@ def _call(name: str, args: Sequence[Any], values: Mapping[str, Any]) -> Staged:
 
 
 def _builders() -> Mapping[str, Callable[..., Staged]]:
-    from etude.model.freezeout import freezeout  # they are made of stages
-    from etude.model.unfreezing import lp_ft, unfreeze
+    from etude.model.stages.freezeout import freezeout  # they are made of stages
+    from etude.model.stages.unfreezing import lp_ft, unfreeze
 
     return {"stage": stage, "unfreeze": unfreeze, "lp_ft": lp_ft, "freezeout": freezeout}

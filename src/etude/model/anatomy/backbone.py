@@ -3,11 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from etude.model.chain import Chain
+from etude.model.anatomy.chain import Chain
+from etude.model.anatomy.tower import Tower
+from etude.model.anatomy.tree import Steps, words
+from etude.model.anatomy.unit import HEAD, Unit
 from etude.model.leaf import Leaf
-from etude.model.tower import Tower
-from etude.model.tree import Steps, words
-from etude.model.unit import HEAD, Unit
 
 
 @dataclass(frozen=True)

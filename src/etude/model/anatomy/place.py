@@ -7,12 +7,12 @@ models register what stands above their blocks before them, or below after them.
 
 from collections.abc import Mapping, Sequence, Set
 
-from etude.model.backbone import Backbone
-from etude.model.between import after, crosses, distils, middles
+from etude.model.anatomy.backbone import Backbone
+from etude.model.anatomy.between import after, crosses, distils, middles
+from etude.model.anatomy.tower import Tower
+from etude.model.anatomy.tree import Steps, words
+from etude.model.anatomy.unit import ABOVE, BELOW, HEAD, JOINS, Unit, passed, units
 from etude.model.leaf import Leaf
-from etude.model.tower import Tower
-from etude.model.tree import Steps, words
-from etude.model.unit import ABOVE, BELOW, HEAD, JOINS, Unit, passed, units
 
 # What feeds a backbone from outside it, and what is an input of another kind than the backbone's own.
 FED = {"embed", "tokens"}

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from etude.errors import PlanError, near
-from etude.model.convention import read
 from etude.model.ladder import Ladder
-from etude.model.ratio import finite, ratio
+from etude.model.rates.convention import read
+from etude.model.rates.ratio import finite, ratio
 
 LayerDecay = float | Sequence[float] | Mapping[str, float | Sequence[float]] | None
 
@@ -36,8 +36,8 @@ class Multipliers:
     `layer_decay` is the rate of a layer over that of the one above it, in (0, 1]; a mapping gives each tower
     of a model its own; a list is the ratios of a tower's rungs themselves, from the embeddings to the top,
     those that the model has. None is what the convention has: 1, or 1/2.6 in `ulmfit`. `convention` is one of
-    `etude.model.convention`, `head` and `embeddings` are ratios of the peak for those rungs, and no rung
-    lies below `min_scale`.
+    `etude.model.rates.convention`, `head` and `embeddings` are ratios of the peak for those rungs, and no
+    rung lies below `min_scale`.
 
     Raises `PlanError` for what is no ratio, for settings that contradict each other, and in `of` for towers
     and lengths that are not the model's.

@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
+from etude.model.anatomy.tree import Steps
 from etude.model.leaf import Leaf
-from etude.model.tree import Steps
 
 # How models name what stands above their blocks, wherever they register it: OPT's `final_layer_norm` and
 # nomic-bert's `pooler` come before the blocks.

@@ -10,8 +10,8 @@ from etude.core.length import Length, is_zero
 from etude.core.path import Path, Repeat, Word, repeat
 from etude.core.shapes import SHAPES
 from etude.errors import PlanError
-from etude.model.lengths import counted, minus, plus, written
-from etude.model.stage import Stage, literal
+from etude.model.stages.lengths import counted, minus, plus, written
+from etude.model.stages.stage import Stage, literal
 
 
 def through(stages: Sequence[Stage], trains: Sequence[bool]) -> Path | None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from etude.core.path import as_schedule
 from etude.errors import PlanError, ScheduleError, near
 from etude.model.ladder import Ladder
-from etude.model.ratio import ratio
+from etude.model.rates.ratio import ratio
 
 Rule = Callable[[Ladder, str, int, float], float]
 """From a ladder, a rung's tower and depth, and `layer_decay` to the rung's ratio of the peak."""

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence, Set
 
+from etude.model.anatomy.tower import Tower, shared
+from etude.model.anatomy.tree import Steps, words
+from etude.model.anatomy.unit import ABOVE, BELOW, HEAD, JOINS, Unit, passed, units
 from etude.model.leaf import Leaf
-from etude.model.tower import Tower, shared
-from etude.model.tree import Steps, words
-from etude.model.unit import ABOVE, BELOW, HEAD, JOINS, Unit, passed, units
 
 Rung = tuple[str, int, str]
 

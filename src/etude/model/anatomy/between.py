@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from etude.model.anatomy.tree import Steps, words
+from etude.model.anatomy.unit import Unit
 from etude.model.leaf import Leaf
-from etude.model.tree import Steps, words
-from etude.model.unit import Unit
 
 Rung = tuple[int, str]
 
