@@ -139,6 +139,9 @@ PLAIN = {
 }
 EVERY = [*FAMILIES, *PLAIN]
 
+# Their output layer is the embedding, or stands in the backbone.
+HEADLESS = {"gpt2", "opt", "gemma", "mamba", "t5", "bart", "whisper", "clip", "a recurrent net"}
+
 
 def build(family):
     """The model with all weights 0, and what is asked of `etude.plan`."""
@@ -147,7 +150,8 @@ def build(family):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    return model, {"layer_decay": DECAY, "head": HEAD, "weight_decay": 0.5} | own
+    head = 1.0 if family in HEADLESS else HEAD
+    return model, {"layer_decay": DECAY, "head": head, "weight_decay": 0.5} | own
 
 
 def loss_of(model):

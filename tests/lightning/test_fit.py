@@ -20,15 +20,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import etude
 import etude.lightning
-from etude import Plan, Scale, Stop, early_stop
+from etude import Plan, Scale, Stop, early_stop, spike, target, variance
 from etude.errors import EtudeWarning, MissingExtra, PlanError, ScheduleError
 from etude.lightning import LearningRateControl
 from etude.torch import LRScheduler
 
-pytestmark = [
-    pytest.mark.all,
-    pytest.mark.filterwarnings("ignore:.*(num_workers|val_dataloader|`training_step`|litlogger).*"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*(num_workers|val_dataloader|`training_step`|litlogger).*")
 
 LR = "0.1 * (warmup(0.2) >> cosine(to=0.1))"
 
@@ -177,14 +174,36 @@ def test_a_controller_ends_the_fit():
     assert len(done.used) == done.trainer.global_step == done.scheduler.driver.total == 6
 
 
-def test_without_a_validation_an_epoch_is_the_evaluation():
-    class Logs(Net):
-        def training_step(self, batch, batch_idx):
-            self.log("train_loss", 1.0, on_step=False, on_epoch=True)
-            return super().training_step(batch, batch_idx)
+class Logs(Net):
+    """Logs a loss of 1 for the epoch."""
 
-    stop = early_stop("train_loss", patience=2)
+    name = "train_loss_epoch"
+
+    def training_step(self, batch, batch_idx):
+        self.log(self.name, 1.0, on_step=False, on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
+
+def test_without_a_validation_an_epoch_is_the_evaluation():
+    stop = early_stop("train_loss_epoch", patience=2)
     assert len(fit(Logs(), LearningRateControl(stop), batches=3, epochs=9).used) == 9
+
+
+@pytest.mark.parametrize("one", [early_stop("train_loss", patience=2), target(0.1, "train_loss")])
+def test_the_log_of_an_epoch_is_not_mistaken_for_the_loss_of_an_update(one):
+    net = Logs()
+    net.name = "train_loss"
+    before = [parameter.clone() for parameter in net.parameters()]
+    said = rf"{one.name} reads 'train_loss', .* log it as 'train_loss_epoch' and let {one.name} read that"
+    with pytest.raises(PlanError, match=said):
+        fit(net, LearningRateControl(one), batches=3, epochs=9)
+    assert all(map(torch.equal, net.parameters(), before))
+
+
+def test_a_module_may_log_the_loss_that_the_guard_reads():
+    net = Logs()
+    net.name = "train_loss"
+    assert len(fit(net, LearningRateControl(spike(), variance()), batches=3, epochs=2).used) == 6
 
 
 def test_pain_33_a_metric_that_nobody_logs_is_named():

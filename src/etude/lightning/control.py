@@ -7,7 +7,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from etude.control.controller import Controller
+from etude.control.improvement import Improving
 from etude.control.reading import READINGS
+from etude.control.target import Target
 from etude.errors import PlanError, ScheduleError, near
 from etude.lightning.guard import Guard
 from etude.torch.guard import refuse_restoring
@@ -23,7 +25,8 @@ class LearningRateControl(Callback):
     plan ends, by itself or by a `Stop`, the fit ends. Raises `ScheduleError` for a metric which a controller
     reads and an evaluation lacks, for a misspelt one of the validation already after Lightning's sanity
     check; and `PlanError` before the fit where étude does not own the rates of the one optimizer, and for a
-    controller that would roll back.
+    controller that would roll back; and before the first update for one that waits for a better "train_loss"
+    or "grad_norm", of which there is one in every update, where the module logs another by this name.
 
     >>> from etude import early_stop
     >>> LearningRateControl(early_stop("val_loss")).controllers[0].reads
@@ -79,6 +82,7 @@ class LearningRateControl(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Let these controllers drop or clip the update."""
+        self._refuse_logged(trainer)
         self.guard.ask(trainer, _scheduler(trainer), optimizer)
 
     def on_train_batch_end(
@@ -106,6 +110,20 @@ class LearningRateControl(Callback):
         if wanted:
             _scheduler(trainer).observe({metric: float(found[metric]) for metric in wanted})
         _end(trainer)
+
+    def _refuse_logged(self, trainer: Trainer) -> None:
+        """Raise where a module logs by the name of a reading of updates what is to be read by evaluations."""
+        results = trainer._results or {}  # the log of the epoch under way: no public property has it so early
+        logged = {entry.meta.name for entry in results.values()}
+        for one in self.controllers:
+            both = logged.intersection(READINGS, one.reads)
+            if both and isinstance(one, Improving | Target):
+                (metric,) = both
+                raise PlanError(
+                    f"{one.name} reads {metric!r}, which is that of every update here, and the module logs "
+                    f"something by this name: log it as {metric + '_epoch'!r} and let "
+                    f"{one.name} read that, or leave {metric!r} out of the log"
+                )
 
     def _wanted(self) -> list[str]:
         return sorted({metric for one in self.controllers for metric in one.reads} - set(READINGS))
