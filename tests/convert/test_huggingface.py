@@ -130,7 +130,6 @@ def test_what_nobody_says_is_as_in_transformers(tmp_path):
     assert training_arguments({}).text == {"lr": "5e-05 * linear()", "weight_decay": "0.0", "tick": 0}
 
 
-@pytest.mark.all
 def test_the_rates_of_trl_are_known():
     trl = pytest.importorskip("trl")
     for name in set(RATES) - {"TrainingArguments", "Seq2SeqTrainingArguments"}:

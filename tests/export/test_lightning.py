@@ -4,10 +4,7 @@ from importlib.util import find_spec
 
 import pytest
 
-pytestmark = [
-    pytest.mark.all,
-    pytest.mark.skipif(find_spec("lightning") is None, reason="the written code is for Lightning"),
-]
+pytestmark = pytest.mark.skipif(find_spec("lightning") is None, reason="the written code is for Lightning")
 
 SCRIPT = """
 import logging, warnings

@@ -31,7 +31,6 @@ def test_a_rule_says_on_a_clean_curve_what_its_peer_says(name):
     assert abs(math.log10(RULES[name](RATES, CLEAN).rate / PEERS[name])) <= POINT
 
 
-@pytest.mark.all
 def test_steepest_lies_where_lightning_would_if_it_divided_by_the_log_of_the_rate():
     pytest.importorskip("lightning", reason="runs Lightning's own finder")
     from lightning.pytorch.tuner.lr_finder import _LRFinder

@@ -22,7 +22,6 @@ from etude import Group, Plan, Scale
 from etude.lightning import LearningRateControl
 
 pytestmark = [
-    pytest.mark.all,
     pytest.mark.timeout(120),
     pytest.mark.filterwarnings("ignore:.*(num_workers|litlogger|fork).*"),
 ]

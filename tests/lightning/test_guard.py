@@ -16,10 +16,7 @@ from etude.control.spike import spike
 from etude.errors import PlanError
 from etude.lightning import LearningRateControl
 
-pytestmark = [
-    pytest.mark.all,
-    pytest.mark.filterwarnings("ignore:.*(num_workers|`training_step`|litlogger).*"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*(num_workers|`training_step`|litlogger).*")
 
 
 class Net(LightningModule):

@@ -11,10 +11,7 @@ from torch.utils.data import DataLoader
 import etude.lightning
 from etude.errors import PlanError
 
-pytestmark = [
-    pytest.mark.all,
-    pytest.mark.filterwarnings("ignore:.*(num_workers|`training_step`|litlogger).*"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*(num_workers|`training_step`|litlogger).*")
 
 
 class Net(LightningModule):

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import etude
 import etude.lightning
 
-pytestmark = [pytest.mark.all, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 PAGE = (Path(__file__).parents[2] / "docs" / "lightning.md").read_text(encoding="utf-8")
 

@@ -13,10 +13,7 @@ from etude import Group, Plan, Stretch, early_stop
 from etude.errors import PlanMismatch
 from etude.lightning import LearningRateControl
 
-pytestmark = [
-    pytest.mark.all,
-    pytest.mark.filterwarnings("ignore:.*(num_workers|val_dataloader|not resumable|litlogger).*"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:.*(num_workers|val_dataloader|not resumable|litlogger).*")
 
 GATES = {"emb": "frozen(20) >> hold(start=1)", "body": "frozen(10) >> hold(start=1)", "head": None}
 UPDATES = 30

@@ -16,7 +16,7 @@ import etude
 from etude import early_stop
 from etude.trainer import attach
 
-pytestmark = [pytest.mark.all, pytest.mark.filterwarnings("ignore::FutureWarning")]  # of TRL on transformers
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")  # of TRL on transformers
 
 LR = "5e-2 * (warmup(0.3) >> cosine(to=0.01))"
 TEXTS = [f"the cat {i} sat on the mat and saw {i * 7 % 13} dogs near the house" for i in range(40)]
