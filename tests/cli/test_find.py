@@ -33,6 +33,9 @@ def test_without_a_rate_it_says_why_and_exits_with_1(tiny, capsys):
     [
         (["--start", "1", "--to", "0.1"], "write 0 < start < to"),
         (["--points", "3"], "points=3"),
+        (["--png", "curve.foo"], "a picture ends with .png, .svg, .pdf; got 'curve.foo'"),
+        (["--png", "/nowhere/curve.png"], "/nowhere/curve.png cannot be written: name a file in a folder"),
+        (["--json", "/tmp"], "/tmp cannot be written"),
         (["one.yaml", "two.yaml"], "one recipe or data file"),
     ],
 )

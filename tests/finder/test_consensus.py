@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from etude.finder.consensus import DEFAULT, over_seeds
+from etude.finder.consensus import DEFAULT, consensus, over_seeds
 from etude.finder.find import find
 from etude.finder.suggestion import Suggestion, no_suggestion
 
@@ -131,3 +131,49 @@ def test_several_sweeps_suggest_the_mean_of_their_rates_and_ranges():
     assert (found.low, found.rate, found.high) == pytest.approx((1e-3, 2e-3, 4e-3))
     assert "the mean of 3 sweeps, 1e-3 … 4e-3" in found.reason
     assert over_seeds(said, singles[::2]).low == pytest.approx(1e-3)  # the lowest rate, below 2e-3 / 2 or not
+
+
+def overshooting(points: int) -> tuple[np.ndarray, np.ndarray]:
+    """A held-out loss that falls, and is rough from about 1e-2 on."""
+    rates = np.logspace(-7, 0, points)
+    rough = np.where(rates > 1e-2, 0.2 * rates / 1e-2, 0.0) * (-1.0) ** np.arange(points)
+    return rates, 1 / (1 + 300 * rates) + rough
+
+
+@pytest.mark.parametrize("every", [3, 5])
+def test_losses_far_apart_widen_the_range_to_the_edge_that_close_ones_show(every):
+    rates, losses = overshooting(101)
+    close, kept = consensus(rates, losses), np.arange(0, 101, every)
+    between = np.interp(range(101), kept, losses[kept])
+    for coarse in (consensus(rates[kept], losses[kept]), consensus(rates, between)):
+        assert coarse.low < close.rate < coarse.high
+        assert coarse.confidence < close.confidence
+        assert "decades apart, and closer ones would tell" in coarse.reason
+    assert "apart" not in close.reason
+
+
+def test_a_loss_that_hardly_falls_is_not_trusted():
+    rates, losses = overshooting(101)
+    rough = losses - 1 / (1 + 300 * rates)
+    little = consensus(
+        rates, 1 + 0.005 / (1 + 300 * rates) + 0.3 * np.where(rates > 2e-2, rough + np.abs(rough), 0)
+    )
+    assert "little is learnt at any rate" in little.reason
+    assert little.confidence < 0.6 * consensus(rates, losses).confidence
+
+
+def test_no_rate_below_the_sweep_is_suggested():
+    """Neither half the edge nor a tenth of the rate at the lowest loss."""
+    rates, losses = overshooting(101)
+    rough = consensus(rates[75:], losses[75:] + losses[75] * (-1.0) ** np.arange(26))
+    smooth = consensus(rates, 1 + (np.log10(rates) + 6.7) ** 2)
+    for found in (rough, smooth):
+        assert found.rate is None or found.rate >= rates[0]
+    assert rough.rate is None or rough.rate >= rates[75]
+
+
+def test_noisy_losses_that_still_fall_at_the_end_want_higher_rates():
+    rates = np.logspace(-7, -3, 80)
+    found = consensus(rates, noisy(1, 0.02, 1 / (1 + 3000 * rates)))
+    assert found.rate is None
+    assert "still falls" in found.reason

@@ -132,6 +132,24 @@ def test_several_seeds_give_a_band_and_each_begins_at_the_same_weights():
         assert find(model, loader, loss=CROSS, seeds=[8], points=12, to=1e-2).losses == again.curves[2]
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2, 42])
+@pytest.mark.parametrize("own", [True, False])
+def test_no_sweep_repeats_the_order_of_another(seed, own):
+    """Not even where the user's own seed is one that comes to mind."""
+    seen = []
+
+    def loss(model, batch):
+        seen.append(batch[0].flatten()[0].item())
+        return CROSS(model(batch[0]), batch[1])
+
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed) if own else None
+    loader = DataLoader(TensorDataset(X, Y), 8, shuffle=True, generator=generator)
+    find(fresh(), loader, loss=loss, points=10, to=1e-3)
+    assert len(seen) == 30
+    assert len({tuple(seen[i : i + 10]) for i in (0, 10, 20)}) == 3
+
+
 def test_progress_is_told_of_every_point():
     told = []
     found = find(fresh(), PAIRS, loss=CROSS, points=12, to=1e-2, seeds=2, progress=told.append)
@@ -236,6 +254,14 @@ REFUSED = {
     "a loss that is no function": (lambda: (PAIRS,), {"loss": "mse"}, "loss='mse'"),
     "no loss at all": (lambda: ([X],), {"loss": None}, "gave no loss"),
     "no labels": (lambda: ([X],), {}, "no labels for CrossEntropyLoss"),
+    "no norm to clip to": (lambda: (PAIRS,), {"clip": 0.0}, "clip=0.0 is no norm"),
+    "one held-out batch": (lambda: (PAIRS,), {"held_out": (X, Y)}, r"held_out is one batch.*\[\(inputs, "),
+    "few held-out losses": (lambda: (PAIRS,), {"held_out": PAIRS, "held_out_every": 9}, "leaves 2 held-out"),
+    "half a seed": (lambda: (PAIRS,), {"seeds": 2.5}, "seeds=2.5"),
+    "a seed in words": (lambda: (PAIRS,), {"seeds": "3"}, "seeds='3'"),
+    "a start in words": (lambda: (PAIRS,), {"start": "1e-7"}, "start='1e-7'"),
+    "a type for autocast": (lambda: (PAIRS,), {"autocast": torch.bfloat16}, "write a context"),
+    "progress that is no function": (lambda: (PAIRS,), {"progress": True}, "as in print"),
     "a plan that is none": (lambda: (PAIRS,), {"plan": 1e-3}, "etude.plan"),
 }  # fmt: skip
 
@@ -260,6 +286,14 @@ def test_models_and_optimizers_that_cannot_be_tested():
     model = fresh()
     with pytest.raises(PlanError, match="every rate of the optimizer is 0"):
         find(model, PAIRS, loss=CROSS, optimizer=torch.optim.SGD(model.parameters(), lr=0.0))
+    with pytest.raises(
+        EtudeError, match="the SGD holds no parameter of this Linear: it was made for another"
+    ):
+        find(model, PAIRS, loss=CROSS, optimizer=torch.optim.SGD(fresh().parameters(), lr=0.1))
+    with pytest.raises(
+        EtudeError, match=r"find takes a model first, as in find\(model, loader\); got a list"
+    ):
+        find(PAIRS, model, loss=CROSS)
     other = etude.plan(nn.Sequential(nn.Linear(2, 2)), 1e-3)
     with pytest.raises(PlanError, match="weight"):
         find(model, PAIRS, loss=CROSS, plan=other)

@@ -159,13 +159,14 @@ def test_a_new_optimizer_and_a_new_scaler_are_new_again(rig):
     assert scaler._scale is None
 
 
-def test_workers_and_a_pass_under_way_are_left_alone(rig):
+@pytest.mark.parametrize("asked", [{}, {"seeds": 2}, {"scan": True}], ids=["once", "twice", "scan"])
+def test_workers_and_a_pass_under_way_are_left_alone(rig, asked):
     """The user is in the middle of a pass with persistent workers, which the finder must not take over."""
     loader = DataLoader(rig.data, 8, shuffle=True, num_workers=1, persistent_workers=True)
     under_way = iter(loader)
     first = next(under_way)
     torch_state = torch.get_rng_state()
-    rig.find(batches=loader, points=12)
+    rig.find(batches=loader, points=12, **asked)
     assert loader._iterator is under_way
     assert torch.equal(torch.get_rng_state(), torch_state)
     rest = [batch[0] for batch in under_way]

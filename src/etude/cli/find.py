@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from etude.errors import EtudeError
+
 
 def find(
     what: Annotated[
@@ -27,23 +29,29 @@ def find(
     curves. The recipe's plan is kept: its layer-wise ratios, weight decay and stages. `etude finetune …
     lr=find` does the same before its run.
     """
+    from etude.finder.finding import check_picture
     from etude.report.finding_terminal import watching
     from etude.train.finetuning import prepare
     from etude.train.rate import range_test, taken
     from etude.train.settings import parted
 
+    for path in (png, result):
+        if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+            raise EtudeError(f"{path} cannot be written: name a file in a folder that is there")
+    if png is not None:
+        check_picture(png)
     console, prepared = prepare(*parted(what or [], "recipe or data file"))
     with watching(console) as tell:
         finding = range_test(prepared, start=start, to=to, points=points, seeds=seeds, progress=tell)
     if not prepared.accelerator.is_main_process:
         return
+    console.print(str(finding), soft_wrap=True)
+    if finding.rate is not None:
+        console.print(taken(prepared, finding), soft_wrap=True)
     if result is not None:
         result.write_text(json.dumps(finding.to_dict(), indent=1, allow_nan=False), encoding="utf-8")
     if png is not None:
         finding.plot(png)
-    console.print(str(finding), soft_wrap=True)
-    if finding.rate is not None:
-        console.print(taken(prepared, finding), soft_wrap=True)
     for path in (result, png):
         if path is not None:
             console.print(f"wrote {path}", soft_wrap=True)

@@ -71,6 +71,10 @@ def check(batches: Any, what: str) -> None:
         raise EtudeError(f"{what} is a {type(batches).__name__}: pass a DataLoader or a list of batches")
     if isinstance(batches, Mapping | str | torch.Tensor):
         raise EtudeError(f"{what} is one {type(batches).__name__}: pass a list of batches, as in [batch]")
+    if isinstance(batches, tuple) and batches and all(isinstance(one, torch.Tensor) for one in batches):
+        raise EtudeError(
+            f"{what} is one batch, a tuple of tensors: pass a list of batches, as in [(inputs, labels)]"
+        )
     if isinstance(batches, Sized) and _length(batches) == 0:
         raise EtudeError(f"{what} is empty: the loader has no batch (drop_last with too few examples?)")
 

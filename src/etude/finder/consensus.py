@@ -23,6 +23,11 @@ DIP = 0.25
 """The same for noisy losses."""
 SEEN = 3.5
 """A dip of fewer standard errors is none."""
+LEARNT = 0.01
+"""A held-out loss that never falls by this share of the first one may show that nothing is to be learnt."""
+WIDE = 0.15
+"""Losses further apart than this, in decades, differ by the slope too: the edge is found too low, and lies
+anywhere up to the rate of the lowest loss."""
 OTHERS = ("steepest", "valley", "minimum")
 
 
@@ -93,22 +98,28 @@ def _edge(
 ) -> tuple[float, float, float, str, float] | str:
     """Half the rate at the edge, from half of that up to the edge.
 
+    A loss that hardly falls is rough where updates are too large as well: `LEARNT` takes from the confidence.
     Without noise in the gradients the loss stays smooth until it diverges, and does so late, because it has
     come to rest by then: fastai's tenth of the rate at the lowest loss keeps away from that.
     """
     if rough.max() >= EDGE:
         edge = _passes(x[1:-1], rough, EDGE)
-        return (
-            edge * PEAK**2,
-            edge * PEAK,
-            edge,
-            f"half of {written(edge)}, above which updates overshoot",
-            sure,
-        )
+        if edge * PEAK < 10 ** x[0]:
+            return "updates overshoot from the lowest rate on: sweep from lower rates"
+        reason, high = f"half of {written(edge)}, above which updates overshoot", edge
+        if (apart := _apart(x, losses, edge)) > WIDE:
+            high = max(edge, float(10 ** x[int(np.argmin(losses))]))
+            reason += f", or more: the losses lie {apart:.2g} decades apart, and closer ones would tell"
+        first = abs(float(np.median(losses[: max(2, len(losses) // 5)])))
+        if (fall := max(0.0, first - float(losses.min())) / max(first, 1e-12)) < LEARNT:
+            reason += f", but the loss never falls by more than {fall:.1%}: little is learnt at any rate"
+        return edge * PEAK**2, edge * PEAK, high, reason, sure * min(1.0, fall / LEARNT)
     lowest = int(np.argmin(losses))
     if lowest == len(losses) - 1:
         return "the loss still falls, smoothly, at the end of the sweep: sweep to higher rates"
     edge = float(10 ** x[lowest])
+    if edge / 10 < 10 ** x[0]:
+        return f"the loss is lowest at {written(edge)}, near the beginning: sweep from lower rates"
     return (
         edge / 30,
         edge / 10,
@@ -116,6 +127,14 @@ def _edge(
         f"the loss is smooth; a tenth of {written(edge)}, its lowest",
         sure / 2,
     )
+
+
+def _apart(x: Floats, losses: Floats, edge: float) -> float:
+    """How far apart the losses near the edge were taken, in decades; those on a line between two were not."""
+    size = np.maximum(np.abs(losses[1:-1]), 1e-12)
+    taken = x[1:-1][np.abs(np.diff(losses, 2)) / size > 1e-12]
+    near = np.sort(taken[np.argsort(np.abs(taken - np.log10(edge)))[:5]])
+    return float(np.median(np.diff(near))) if len(near) > 1 else float(x[-1] - x[0])
 
 
 def _passes(x: Floats, rough: Floats, share: float) -> float:
@@ -134,6 +153,8 @@ def _dip(x: Floats, losses: Floats) -> tuple[float, float, float, str, float] | 
     weight = np.exp(-0.5 * ((x[:, None] - x[None, :]) / DIP) ** 2)
     weight /= weight.sum(1, keepdims=True)
     depth = np.maximum(start - weight @ capped, 0)
+    if int(np.argmin(weight @ capped)) == len(losses) - 1:
+        return "the loss still falls at the end of the sweep: sweep to higher rates"
     error = noise_of(x, losses) * float(np.sqrt((weight**2).sum(1).max()))
     if depth.max() <= max(SEEN * error, 1e-9 * abs(start)):
         return "the loss never lies clearly below where it began"
@@ -141,7 +162,13 @@ def _dip(x: Floats, losses: Floats) -> tuple[float, float, float, str, float] | 
     spread = float(np.sqrt(np.average((x - centre) ** 2, weights=depth**2)))
     low, rate, high = (float(10 ** (centre + k * spread)) for k in (-1, 0, 1))
     sure = float(depth.max() / (depth.max() + SEEN * error))
-    return low, rate, high, "the centre of the dip of noisy losses; held_out= would make it surer", sure
+    return (
+        low,
+        rate,
+        high,
+        "the centre of the dip of noisy losses; held_out= with 32 examples or more would make it surer",
+        sure,
+    )
 
 
 DEFAULT: Rule = consensus

@@ -11,6 +11,8 @@ from etude.core.rates import Rates
 from etude.errors import EtudeError, MissingExtra
 
 try:
+    import torch
+
     from etude.finder.batches import Windows, check, once
     from etude.finder.epochs import epochs_of
     from etude.finder.finding import Finding
@@ -20,7 +22,7 @@ try:
     from etude.finder.progress import Progress, teller
     from etude.finder.randomness import seed_all
     from etude.finder.scan import Scan, line_scan
-    from etude.finder.setup import is_optimizer, new_optimizer, plan_of, precision
+    from etude.finder.setup import check_owner, is_optimizer, new_optimizer, plan_of, precision
     from etude.finder.snapshot import Snapshot, bare
     from etude.finder.sweep import Curve, grid, sweep, sweep_rates
     from etude.finder.trainers import parts_of
@@ -33,6 +35,12 @@ except ModuleNotFoundError as error:
 
 SEEN = 4  # windows or held-out batches whose loss a scan follows
 LEAST = 10  # points; a shorter curve shows nothing
+EXPECTED = {
+    "autocast": 'write a context, as in torch.autocast("cpu", torch.bfloat16)',
+    "progress": "write a function that takes each point, as in print",
+}
+FEWEST = 3  # held-out losses
+SEED = 0x657464  # of the second sweep; a seed that people take, such as 1, may be that of the first
 
 
 def find(
@@ -99,13 +107,14 @@ def find(
     if batches is None:
         theirs = {"optimizer": optimizer, "loss": loss, "plan": plan, "accelerator": accelerator}
         theirs |= {"scaler": scaler, "autocast": autocast, "clip": clip, "count": count}
+        theirs |= {"accumulate": None if accumulate == 1 else accumulate}
         if twice := [name for name, value in theirs.items() if value is not None]:
             raise EtudeError(
                 f"find({type(model).__name__}, {twice[0]}=…) has no batches; a trainer has its own"
             )
         with parts_of(model) as parts:
             parts["keep"] += keep
-            parts["epochs"] = epochs or parts["epochs"]
+            parts["epochs"] = parts["epochs"] if epochs is None else epochs
             return find(
                 **parts,
                 start=start,
@@ -122,6 +131,16 @@ def find(
     check(batches, "batches")
     if held_out is not None:
         check(held_out, "held_out")
+    if not isinstance(model, torch.nn.Module):
+        raise EtudeError(f"find takes a model first, as in find(model, loader); got a {type(model).__name__}")
+    if clip is not None and not clip > 0:
+        raise EtudeError(f"clip={clip!r} is no norm to clip to: write 1.0, or None for no clipping")
+    for name, value, right in (
+        ("autocast", autocast, isinstance(autocast, AbstractContextManager)),
+        ("progress", progress, callable(progress)),
+    ):
+        if value is not None and not right:
+            raise EtudeError(f"{name}={value!r}: {EXPECTED[name]}")
     inner = bare(model)
     if not any(parameter.requires_grad for parameter in inner.parameters()):
         raise EtudeError(f"{type(inner).__name__} has no parameter that trains: all have requires_grad=False")
@@ -133,6 +152,8 @@ def find(
     scaler, context = precision(model, accelerator, processes, scaler, autocast)
     losses, counts = loss_function(loss), count_function(count, loss, model)
     given = core(optimizer) if is_optimizer(optimizer) else None
+    if given is not None:
+        check_owner(given, inner)
 
     def trainee() -> Trainee:
         made = given if given is not None else new_optimizer(optimizer, settled, inner, device)
@@ -179,20 +200,34 @@ def find(
 
 
 def _check_grid(start: float, to: float, points: int, accumulate: int, every: int) -> None:
-    if not 0 < start < to < float("inf"):
-        raise EtudeError(f"start={start}, to={to}: the rate rises, so write 0 < start < to, as in 1e-7 and 1")
+    numbers = isinstance(start, int | float) and isinstance(to, int | float)
+    if not (numbers and 0 < start < to < float("inf")):
+        raise EtudeError(
+            f"start={start!r}, to={to!r}: the rate rises, so write 0 < start < to, as in 1e-7 and 1"
+        )
     for name, value in (("points", points), ("accumulate", accumulate), ("held_out_every", every)):
         if not isinstance(value, int) or value < 1:
             raise EtudeError(f"{name}={value!r} is no whole number of 1 or more")
     if points < LEAST:
         raise EtudeError(f"points={points} show no curve; write at least {LEAST}, better 100")
+    if (taken := -(-points // every)) < FEWEST:
+        raise EtudeError(
+            f"held_out_every={every} leaves {taken} held-out losses of {points} points, which show no curve; "
+            f"write 1, or at most {points // FEWEST}"
+        )
+
+
+def _is_seed(one: Any) -> bool:
+    return isinstance(one, int) and not isinstance(one, bool) and one >= 0
 
 
 def _seeds(seeds: int | Sequence[int]) -> list[int | None]:
+    if not isinstance(seeds, int | Sequence) or not (isinstance(seeds, int) or all(map(_is_seed, seeds))):
+        raise EtudeError(f"seeds={seeds!r}: write how often to sweep, or a list of seeds, as in [0, 1, 2]")
     if isinstance(seeds, int):
         if seeds < 1:
             raise EtudeError(f"seeds={seeds}: write how often to sweep, 1 or more, or a list of seeds")
-        return [None, *range(1, seeds)]
+        return [None, *range(SEED, SEED + seeds - 1)]
     if not seeds:
         raise EtudeError("seeds is empty: write how often to sweep, or a list of seeds")
     return list(seeds)

@@ -139,11 +139,9 @@ class Finding:
         """Write the picture: PNG, SVG or PDF by the ending of `path`. Needs matplotlib."""
         from etude.report.finding import picture
 
-        path = Path(path)
-        if path.suffix not in PICTURES:
-            raise EtudeError(f"a picture ends with {', '.join(PICTURES)}; got {str(path)!r}")
+        check_picture(path)
         picture(self.view()).savefig(path)
-        return path
+        return Path(path)
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as strict JSON: a loss that is not finite is a text ("nan", "inf")."""
@@ -201,3 +199,9 @@ def _written(losses: Sequence[float]) -> list[float | str]:
 
 def _read(losses: Sequence[float | str]) -> Curve:
     return tuple(map(float, losses))
+
+
+def check_picture(path: str | Path) -> None:
+    """Raise `EtudeError` for a file whose ending is that of no picture."""
+    if Path(path).suffix not in PICTURES:
+        raise EtudeError(f"a picture ends with {', '.join(PICTURES)}; got {str(path)!r}")

@@ -12,29 +12,41 @@ SAMPLERS = ("base_dataloader", "batch_sampler", "sampler")
 DATA = ("dataset", "datasets", "data_source")
 
 
-def hold_loader(holding: Holding, loader: Any) -> None:
+def hold_loader(holding: Holding, loader: Any) -> list[Any]:
     """Take down where a loader, its samplers and its data sets stand, but not the data.
 
-    A pass that is under way stays with whoever made it: persistent workers serve one at a time, so the loader
-    makes new ones until it is put back. Of a function, the loaders and generators are taken that it names.
+    Of a function, the loaders and generators are taken that it names. What holds a pass under way is
+    returned, for `set_aside`.
     """
+    passing: list[Any] = []
     if inspect.isfunction(loader):
         named = inspect.getclosurevars(loader)
         for inside in (*named.nonlocals.values(), *named.globals.values()):
             if _is_loader(inside):
-                hold_loader(holding, inside)
+                passing += hold_loader(holding, inside)
             else:
                 holding.generator(inside)
-        return
+        return passing
     if not _is_loader(loader):
         holding.references(loader)
-        return
+        return passing
     for part in _chain(loader, SAMPLERS):
         holding.attributes(part, leave_out=(*DATA, "_iterator"))
         for dataset in _chain(part, DATA)[1:]:
             holding.references(dataset)
         if "_iterator" in getattr(part, "__dict__", ()):
-            part.__dict__["_iterator"] = None
+            passing.append(part)
+    return passing
+
+
+def set_aside(passing: Iterable[Any]) -> None:
+    """Leave a pass that is under way with whoever made it.
+
+    Persistent workers serve one pass at a time and begin it anew when the loader is asked again, so the
+    loader makes new workers until it is put back.
+    """
+    for part in passing:
+        part.__dict__["_iterator"] = None
 
 
 def _is_loader(thing: Any) -> bool:

@@ -21,6 +21,16 @@ def is_optimizer(optimizer: Any) -> bool:
     return isinstance(optimizer, torch.optim.Optimizer)
 
 
+def check_owner(optimizer: torch.optim.Optimizer, model: torch.nn.Module) -> None:
+    """Raise `EtudeError` for an optimizer that holds none of a model's parameters."""
+    own = {id(parameter) for parameter in model.parameters()}
+    if not any(id(parameter) in own for group in optimizer.param_groups for parameter in group["params"]):
+        raise EtudeError(
+            f"the {type(optimizer).__name__} holds no parameter of this {type(model).__name__}: it was made "
+            f"for another model, or before this one was copied"
+        )
+
+
 def plan_of(plan: Plan | Rates | None, optimizer: Any, model: torch.nn.Module) -> Plan | Rates:
     """The user's plan; without one, the groups of the optimizer; without that, all parameters alike."""
     if plan is not None:

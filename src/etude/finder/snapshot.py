@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from etude.finder.holding import Holding
 from etude.finder.interrupt import uninterrupted
-from etude.finder.loaders import hold_loader
+from etude.finder.loaders import hold_loader, set_aside
 from etude.finder.randomness import global_generators
 from etude.finder.store import store
 from etude.torch.wrappers import nested
@@ -54,8 +54,7 @@ class Snapshot:
             self._holding.hold(bare(model))
             for one in nested(optimizer):
                 self._holding.attributes(one)
-            for loader in batches:
-                hold_loader(self._holding, loader)
+            self._passing = [part for loader in batches for part in hold_loader(self._holding, loader)]
             for thing in (scaler, *keep):
                 self._holding.hold(thing)
                 self._holding.attributes(thing)
@@ -68,6 +67,7 @@ class Snapshot:
         self._gradients = [(p, _gradient(p, views)) for p in self._holding.leaves()]
         for parameter, _ in self._gradients:
             parameter.grad = None
+        set_aside(self._passing)
 
     def __enter__(self) -> Self:
         return self
@@ -75,12 +75,16 @@ class Snapshot:
     def __exit__(self, *raised: object) -> None:
         with uninterrupted():
             try:
-                self.put_back()
+                self._restore()
             finally:
                 self.close()
 
     def put_back(self) -> None:
-        """Make everything what it was; may be called again after further changes."""
+        """Make everything what it was, for further changes; a pass under way stays aside till the end."""
+        self._restore()
+        set_aside(self._passing)
+
+    def _restore(self) -> None:
         with torch.no_grad():
             self._holding.put_back()
         for parameter, gradient in self._gradients:
