@@ -4,13 +4,11 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+from etude.control.sink import Sink
 from etude.core.rates import Rates
 from etude.errors import EtudeError
-
-if TYPE_CHECKING:
-    from etude.control.driver import Sink
 
 Gather = Callable[[Any], list[Any]]
 """Gives every process what each of them puts in, in the same order; a list of one where there is only one."""
@@ -23,7 +21,7 @@ class Shown(NamedTuple):
     line: str
 
 
-def shown(rates: Rates, t: float, sink: "Sink | None") -> Shown:
+def shown(rates: Rates, t: float, sink: Sink | None) -> Shown:
     """The rates of a process when the clock stands at `t`: end, edits, every value, and what is used."""
     values = rates.at(t)
     used = {} if sink is None else {hyper: sink.read(hyper) for hyper in values}

@@ -6,15 +6,13 @@ A rate is a function of time, so it may be known beforehand: to the last bit wha
 import math
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from etude.control.sink import Write
 from etude.core.exact import levels
 from etude.core.passage import Passage
 from etude.core.rates import Rates
-
-Write = Callable[[Sequence[float], int], None]
-"""A sink's `write(levels, place)` for one hyper-parameter."""
 
 RUN_UP = 16  # updates in a row before any is computed ahead
 FEWEST, MOST = 8, 2048  # updates in a block

@@ -4,49 +4,20 @@ import glob
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from etude.control import agreement
-from etude.control.ahead import NO_BLOCK, Ahead, Write
+from etude.control.ahead import NO_BLOCK, Ahead
 from etude.control.controller import Action, Controller
+from etude.control.resuming import FORMAT, resumed
+from etude.control.sink import Sink, Write
 from etude.core.edit import Edit, Rollback, Scale
 from etude.core.length import TOLERANCE
 from etude.core.plan import Group, Plan
-from etude.core.rates import Rates, rates_from_state
-from etude.errors import EtudeError, ForeignChange, PlanError, PlanMismatch, ScheduleError, near
+from etude.core.rates import Rates
+from etude.errors import EtudeError, ForeignChange, PlanError, ScheduleError, near
 
-FORMAT = 1
 FOREIGN = ("raise", "adopt", "restore")
-
-
-class Sink(Protocol):
-    """Where rates go: one per framework. Groups are in the order of the plan; one without a name has ""."""
-
-    @property
-    def groups(self) -> Sequence[str]:
-        """The groups' names."""
-        ...
-
-    def bind(self, hyper: str, scales: Sequence[float], kinds: Sequence[int]) -> Write:
-        """`write(levels, place)`: group i gets levels[place + kinds[i]] × scales[i].
-
-        `levels` may go on before and after; it is never changed, and may be kept. `write` raises
-        `ForeignChange`, once, if another hand wrote since it wrote last.
-        """
-        ...
-
-    def open(self, flags: Sequence[bool]) -> None:
-        """Let group i train or not."""
-        ...
-
-    def read(self, hyper: str) -> list[float]:
-        """What the optimizer will really use."""
-        ...
-
-    def add(self, group: Group, params: Iterable[Any], values: Mapping[str, float]) -> None:
-        """Take a further group of parameters into the optimizer, at the end, with its hyper-parameters."""
-        ...
-
 
 Writers = list[tuple[Write, Callable[[float], Sequence[float]]]]
 """For each hyper-parameter the sink's `write`, and what gives it the levels at a time."""
@@ -324,22 +295,7 @@ class Driver:
         with both values, unless `on_mismatch` says which to go by: "checkpoint" (its plan, span and edits) or
         "recipe" (this driver's plan and span, and none of the edits).
         """
-        if state.get("etude") != FORMAT:
-            raise PlanMismatch(
-                f"this state has format {state.get('etude')!r}; this étude reads format {FORMAT}"
-            )
-        if on_mismatch not in (None, "checkpoint", "recipe"):
-            raise EtudeError(f'on_mismatch={on_mismatch!r} is not known; write "checkpoint" or "recipe"')
-        own = self.rates.state()
-        rows = _differences(state, own)
-        if rows and on_mismatch is None:
-            lines = "\n".join(
-                f"  {field}: {theirs} in the checkpoint, {ours} here" for field, theirs, ours in rows
-            )
-            asked = 'write on_mismatch="checkpoint" or "recipe"'
-            raise PlanMismatch(f"the checkpoint belongs to another plan\n{lines}\n{asked}", rows)
-        if not (rows and on_mismatch == "recipe"):
-            self.rates = _rates_from(state, self.rates.plan)
+        self.rates = resumed(state, self.rates, on_mismatch)
         self.memory |= {
             name: dict(memory) for name, memory in state["controllers"].items() if name in self.memory
         }
@@ -356,39 +312,3 @@ def _check_groups(plan: Plan, sink: Sink) -> None:
         )
     if any(theirs) and ours != theirs:
         raise PlanError(f"the plan's groups are {', '.join(ours)}; the optimizer's are {', '.join(theirs)}")
-
-
-def _rates_from(state: Mapping[str, Any], own: Plan) -> Rates:
-    grouped = [(group["name"], tuple(group["params"])) for group in state["groups"]]
-    if grouped != [(group.name, group.params) for group in own.groups]:
-        raise PlanMismatch(
-            "the checkpoint groups the parameters in another way, so its plan cannot drive this optimizer: "
-            "plan the model as the checkpoint did, or go by the recipe"
-        )
-    return rates_from_state(state)
-
-
-def _differences(state: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
-    """(field, in the checkpoint, here) for each field of span, plan and groups that differs."""
-    theirs, ours = _flat(state), _flat(own)
-    fields = [*theirs, *(field for field in ours if field not in theirs)]
-    return tuple(
-        (field, _short(theirs.get(field)), _short(ours.get(field)))
-        for field in fields
-        if theirs.get(field) != ours.get(field)
-    )
-
-
-def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
-    groups = {g["name"]: g for g in state["groups"]}
-    return {
-        **{f"span {name}": value for name, value in state["span"].items()},
-        **dict(state["plan"]),
-        "groups": list(groups),
-        **{f"{name} {key}": g[key] for name, g in groups.items() for key in ("scale", "gate", "params")},
-    }
-
-
-def _short(value: Any) -> str:
-    text = "nothing" if value is None else str(value)
-    return text if len(text) <= 90 else text[:60] + "…" + text[-29:]
