@@ -22,6 +22,12 @@ def prepared(tiny, **changes):
     return setup(recipe)
 
 
+def a_dip():
+    return Finding.of(
+        [1e-5 * 1.2**i for i in range(60)], [[2 - min(i, 40) / 25 + max(0, i - 45) for i in range(60)]]
+    )
+
+
 def losses(run, count=5):
     loop = make_loop(run)
     for _ in range(count):
@@ -64,12 +70,19 @@ def test_the_range_is_for_the_epochs_of_the_run(tiny):
 
 def test_a_run_of_several_epochs_takes_what_it_finds_divided_by_them(tiny):
     once, often = (prepared(tiny, lr="find", epochs=epochs, schedule="constant()") for epochs in (1, 4))
-    found = Finding.of(
-        [1e-5 * 1.2**i for i in range(60)], [[2 - min(i, 40) / 25 + max(0, i - 45) for i in range(60)]]
-    )
+    found = a_dip()
     assert with_rate(once, found).recipe.lr == float(written(found.rate))
     assert with_rate(often, found).recipe.lr == float(written(found.rate / 4))
-    assert taken(often, found) == f"this run: lr={written(found.rate / 4)}, for its 4 epochs"
+    assert f"this run: lr={written(found.rate / 4)}, for its 4 epochs" in taken(often, found)
+
+
+def test_few_validation_examples_are_told(tiny, monkeypatch):
+    run = prepared(tiny, epochs=1)
+    found = a_dip()
+    said, seen = f"this run: lr={written(found.rate)}", len(run.data.validation)
+    assert taken(run, found) == f"{said}; seen from {seen} validation examples, 32 are surer"
+    monkeypatch.setattr("etude.train.rate.HELD_OUT", seen)
+    assert taken(run, found) == said
 
 
 def test_a_run_takes_what_it_finds(tiny, tmp_path, capsys):
@@ -78,7 +91,7 @@ def test_a_run_takes_what_it_finds(tiny, tmp_path, capsys):
     start = read_log(run.folder / "log.jsonl").start
     found = Finding.from_dict(start["found"])
     assert recipe.lr == pytest.approx(found.rate, rel=0.06)  # two digits
-    assert f"this run: lr={written(recipe.lr)}\n" in capsys.readouterr().out
+    assert f"this run: lr={written(recipe.lr)}; seen from" in capsys.readouterr().out
     low, high = recipe.lr_range
     assert low <= recipe.lr <= high
     assert start["recipe"]["lr"] == recipe.lr
@@ -105,9 +118,7 @@ def test_a_one_cycle_recipe_takes_the_rate_as_its_peak(tiny, tmp_path):
     file.write_text('lr: "1e-3 * one_cycle()"\n')
     recipe, _ = read(file, ["lr=find"])
     assert recipe.lr_schedule == "1 * (cosine(0.3, to=1, start=0.04) >> cosine(to=4e-06))"
-    found = Finding.of(
-        [1e-5 * 1.2**i for i in range(60)], [[2 - min(i, 40) / 25 + max(0, i - 45) for i in range(60)]]
-    )
+    found = a_dip()
     run = with_rate(prepared(tiny, lr="find", schedule=recipe.schedule, epochs=1), found)
     assert run.plan.hypers["lr"].peak == run.recipe.lr == float(f"{found.rate:.1e}")
     assert max(row[0] for row in run.rates.matrix()) <= run.recipe.lr

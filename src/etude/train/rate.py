@@ -66,7 +66,9 @@ def peak(prepared: "Setup", finding: "Finding") -> float | None:
 def taken(prepared: "Setup", finding: "Finding") -> str:
     """The same in words, below what was found."""
     epochs, rate = _epochs(prepared), written(peak(prepared, finding))
-    return f"this run: lr={rate}" + (f", for its {epochs:.3g} epochs" if epochs > 1 else "")
+    said = f"this run: lr={rate}" + (f", for its {epochs:.3g} epochs" if epochs > 1 else "")
+    seen = len(prepared.data.validation)
+    return said + (f"; seen from {seen} validation examples, {HELD_OUT} are surer" if seen < HELD_OUT else "")
 
 
 def _epochs(prepared: "Setup") -> float:
