@@ -9,7 +9,7 @@ import torch
 import etude
 from etude import Advance, Driver, Group, Plan, Redraw, Rollback, Scale, Stop, Stretch
 from etude.control.controller import Controller, Discard, Restore
-from etude.errors import EtudeError, PlanError, ScheduleError
+from etude.errors import EtudeError, EtudeWarning, PlanError, ScheduleError
 
 GROUPS = [
     Group("body", ("0.weight", "0.bias"), {"lr": 0.1}, "frozen(0.2) >> warmup(0.1) >> hold()"),
@@ -264,7 +264,11 @@ def test_the_classes_are_controllers():
     ("make", "error", "says"),
     [
         (lambda: driven(foreign="ignore"), EtudeError, "'raise', 'adopt', 'restore'"),
-        (lambda: driven([Halve(), Halve(metric="loss")]), EtudeError, "two controllers have one name"),
+        (
+            lambda: driven([Halve(), Halve(metric="loss")]),
+            EtudeError,
+            "have the name halve: give one",
+        ),
     ],
 )
 def test_what_a_driver_refuses(make, error, says):
@@ -323,3 +327,96 @@ def test_apply_is_at_to_the_last_bit_whatever_word_and_gate_is_in_force(tick):
         for hyper, values in driver.rates.at(begin, end).items():
             assert [x.hex() for x in driver.read(hyper)] == [x.hex() for x in values], (hyper, begin)
         assert [p.requires_grad for p in held] == driver.rates.open(begin)
+
+
+@pytest.mark.parametrize(
+    ("controllers", "says"),
+    [
+        ([etude.plateau], r"etude.plateau makes a controller: write etude.plateau\(\)"),
+        (["plateau"], "'plateau' is no controller"),
+        (etude.plateau(), r"is no list: write controllers=\[etude.plateau\(\)\]"),
+        (None, "is no list"),
+        ([etude.plateau(), etude.plateau()], "the name plateau: give one of them another"),
+        ([etude.plateau(groups="haed")], r"plateau\(groups='haed'\): no group matches 'haed'.*head"),
+    ],
+)
+def test_what_is_no_list_of_controllers(controllers, says):
+    with pytest.raises(ScheduleError, match=says):
+        driven(controllers)
+
+
+def test_what_is_no_plan_and_no_sink():
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    with pytest.raises(PlanError, match=r"write Driver\(plan.over\(total\)"):
+        Driver(Plan({"lr": 0.1}))
+    with pytest.raises(PlanError, match=r"etude.torch.sink\(optimizer\); got SGD"):
+        Driver(Plan({"lr": 0.1}).over(10), optimizer)
+
+
+@pytest.mark.parametrize(
+    ("t", "reading", "says"),
+    [
+        (1, 0.5, r"takes a reading such as .*got 0.5"),
+        (1, {"eval_loss": "0.5"}, "plateau reads 'eval_loss', of which the reading is '0.5': no number"),
+        (1, {"eval_loss": [0.5, 0.6]}, "no number"),
+        (1, {"eval_loss": None}, "no number"),
+        ("5", {"eval_loss": 0.5}, "takes a number"),
+        (math.nan, {"eval_loss": 0.5}, "takes a finite number"),
+        (1, {"train_loss": 0.5}, "spike reads train_loss and grad_norm together.*has no grad_norm"),
+    ],
+)
+def test_what_is_no_reading(t, reading, says):
+    driver = Driver(Plan({"lr": 0.1}).over(10), controllers=[etude.plateau(), etude.spike()])
+    with pytest.raises(ScheduleError, match=says):
+        driver.observe(t, reading)
+
+
+def test_what_no_controller_reads_may_be_anything():
+    driver = Driver(Plan({"lr": 0.1}).over(10), controllers=[etude.target(0.5)])
+    driver.observe(1, {"eval_loss": torch.tensor(0.4), "eval_per_class": [0.1, 0.2]})
+    assert driver.total == 1
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_stop_is_final(reverse):
+    """Whatever another controller asks for at the same reading, in either order."""
+    made = [etude.early_stop(patience=2), etude.cooldown(patience=2)]
+    rates = Plan({"lr": "0.1 * (warmup(10) >> hold() >> linear(0.2))"}).over(1000)
+    driver = Driver(rates, controllers=made[::-1] if reverse else made)
+    for t in (100, 200, 300):
+        driver.observe(t, {"eval_loss": 1.0})
+    assert driver.total == 300
+    with pytest.warns(EtudeWarning, match="has ended at 300, and a reading at 400"):
+        assert driver.observe(400, {"eval_loss": 0.1}) == ()
+    assert driver.total == 300
+
+
+def test_the_end_of_a_part_of_an_update_is_the_end_of_the_run():
+    driver = Driver(Plan({"lr": "0.1 * linear()"}).over(10.5), controllers=[etude.early_stop(patience=1)])
+    driver.observe(10, {"eval_loss": 0.5})
+    driver.observe(11, {"eval_loss": 0.6})
+    assert [(one.name, one.at) for one in driver.edits] == [("stop", 10.5)]
+
+
+def test_nobody_counts_an_update_that_is_not_made():
+    driver = Driver(
+        Plan({"lr": 0.1}).over(100),
+        controllers=[etude.plateau("train_loss", patience=2, spike=None), etude.spike(norm=None)],
+    )
+    driver.observe(0, {"train_loss": 1.0})
+    for _ in range(5):
+        (asked,) = driver.observe(1, {"train_loss": math.nan})
+        assert isinstance(asked, Discard)
+        driver.forget(["train_loss"])
+    assert driver.memory["plateau"]["bad"] == 0
+    assert driver.memory["spike"]["dropped"] == 5
+
+
+def test_a_refused_reading_may_be_made_again():
+    driver = Driver(Plan({"lr": 0.1}).over(10), controllers=[etude.plateau(patience=1, spike=None)])
+    driver.edit(Scale(5, 0.5))
+    driver.observe(1, {"eval_loss": 1.0})
+    with pytest.raises(ScheduleError, match="comes after an edit at 5"):
+        driver.observe(2, {"eval_loss": 1.0})
+    driver.observe(6, {"eval_loss": 1.0})
+    assert len(driver.edits) == 2

@@ -76,8 +76,9 @@ def test_the_state_is_the_one_of_the_design():
              "reason": "eval_loss 0.41, 3 readings"},
         ],
         "controllers": {"halve": {"best": 0.41, "bad": 1}},
+        "kinds": {"halve": ["Halve", ["eval_loss"]]},
     }  # fmt: skip
-    assert list(state) == ["etude", "span", "plan", "groups", "edits", "controllers"]
+    assert list(state) == ["etude", "span", "plan", "groups", "edits", "controllers", "kinds"]
 
 
 def test_there_is_no_clock_in_it():
@@ -295,12 +296,56 @@ def test_a_plan_said_in_other_words_is_the_same():
     driver.load_state_dict(stored(driven()[0].state_dict()))
 
 
-def test_the_recipe_keeps_the_memory_of_the_controllers():
-    driver, *_ = driven(controllers=[Halve(3)])
-    driver.observe(10, {"eval_loss": 0.5})
-    again, *_ = driven(total=500, controllers=[Halve(3)])
+def test_by_the_recipe_the_controllers_begin_anew():
+    """What they remember is of edits that are gone: a level at its floor, a decay that has begun."""
+    made = [etude.cooldown(patience=1), etude.plateau(patience=1, min=0.25)]
+
+    def held(peak):
+        return Driver(
+            Plan({"lr": f"{peak} * (warmup(10) >> hold() >> linear(0.2))"}).over(100), controllers=made
+        )
+
+    driver, again = held(0.1), held(0.2)
+    for t in (20, 30, 40):
+        driver.observe(t, {"eval_loss": 1.0})
+    assert driver.memory["cooldown"]["done"]
+    assert driver.memory["plateau"]["level"] == 0.25
     again.load_state_dict(stored(driver.state_dict()), on_mismatch="recipe")
-    assert again.memory == {"halve": {"best": 0.5, "bad": 0}}
+    assert again.memory == {one.name: one.init() for one in made}
+    for t in (50, 60):
+        again.observe(t, {"eval_loss": 1.0})
+    assert [one.name for one in again.edits] == ["advance", "scale"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (etude.spike(norm=None), etude.spike()),
+        (etude.plateau(name="x"), etude.greedy(name="x")),
+        (etude.early_stop("eval_loss"), etude.early_stop("eval_accuracy")),
+        (etude.early_stop(name="a"), etude.early_stop(name="b")),
+    ],
+)
+def test_a_controller_does_not_take_the_memory_of_another(before, after):
+    driver, *_ = driven(controllers=[before])
+    for k, loss in enumerate((0.9, 0.8, 0.85)):
+        driver.observe(k, {"train_loss": loss, "eval_loss": loss})
+    again, *_ = driven(controllers=[after])
+    again.load_state_dict(stored(driver.state_dict()))
+    assert again.memory == {after.name: after.init()}
+    same, *_ = driven(controllers=[before])
+    same.load_state_dict(stored(driver.state_dict()))
+    assert same.memory == driver.memory != {before.name: before.init()}
+
+
+def test_a_state_of_before_says_no_kinds():
+    driver, *_ = driven(controllers=[Halve()])
+    driver.observe(10, {"eval_loss": 0.5})
+    state = stored(driver.state_dict())
+    del state["kinds"]
+    again, *_ = driven(controllers=[Halve()])
+    again.load_state_dict(state)
+    assert again.memory == driver.memory
 
 
 def test_other_groups_cannot_go_by_the_checkpoint():

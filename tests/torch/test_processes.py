@@ -26,6 +26,8 @@ def alone(rank, controllers, seen, alike=False, **given):
     driver = Driver(PLAN.over(40), etude.torch.sink(optimizer), controllers, **given)
     rates, said = [], ""
     for i, reading in enumerate(seen):
+        if i >= driver.total:
+            break
         driver.apply(i)
         try:
             if reading == "by hand":
@@ -170,7 +172,7 @@ def test_pain_31_rates_that_differ_are_refused_on_every_process(together):
     for each in together("by_hand"):
         assert "the processes do not have the same rates\n  process 0: lr" in each["said"]
         assert "1 edits, the last by user at 1" in each["said"]
-        assert "an edit made by hand must be made on every process" in each["said"]
+        assert "make the same edits by hand" in each["said"]
 
 
 def test_pain_31_without_gather_they_part(together):

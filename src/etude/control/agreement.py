@@ -26,7 +26,7 @@ def shown(rates: Rates, t: float, sink: Sink | None) -> Shown:
     values = rates.at(t)
     used = {} if sink is None else {hyper: sink.read(hyper) for hyper in values}
     edits = [one.as_json() for one in rates.edits]
-    text = json.dumps([rates.total, edits, values, used])
+    text = json.dumps([float(t), rates.total, edits, values, used])
     last = f", the last by {rates.edits[-1].author} at {rates.edits[-1].at:g}" if edits else ""
     low, high = min(values["lr"]), max(values["lr"])
     lr = f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
@@ -43,7 +43,7 @@ def checked(
         lines = "\n".join(f"  process {i}: {one.line}; {one.digest[:8]}" for i, one in enumerate(rates))
         raise EtudeError(
             f"the processes do not have the same rates\n{lines}\n"
-            f"an edit made by hand must be made on every process, and each must load the same checkpoint"
+            f"each must observe at the same times, make the same edits by hand, and load the same checkpoint"
         )
     return mean([reading for _, reading in entries]) if own is None else own
 
@@ -60,4 +60,9 @@ def mean(readings: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 def _mean(values: Iterable[float]) -> float:
     values = list(values)
-    return values[0] if len(set(values)) == 1 else math.fsum(values) / len(values)
+    if len(set(values)) == 1:
+        return values[0]
+    try:
+        return math.fsum(values) / len(values)
+    except (ValueError, OverflowError):  # infinities of both signs; a sum above 1.8e308
+        return math.nan

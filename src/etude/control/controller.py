@@ -1,17 +1,19 @@
 """What a controller is: a pure reducer from readings to edits, and what it may ask of the loop."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from etude.core.edit import Edit
+from etude.errors import ScheduleError
 
 
 @dataclass(frozen=True)
 class Discard:
-    """Asked of the loop: drop the update that is being made; the clock stays."""
+    """Asked of the loop: drop the update that is being made; the clock stays. With `end` the run ends."""
 
     reason: str = ""
+    end: bool = False
     author: str = field(default="", kw_only=True)
 
 
@@ -71,6 +73,25 @@ class Controller(Protocol):
     ) -> tuple[dict[str, Any], Edit | Action | None]:
         """The next state, and what is to be done, for a reading made when the clock stood at `t`."""
         ...
+
+
+def checked(controllers: Any) -> tuple[Controller, ...]:
+    """A list of controllers; raises `ScheduleError` for anything else, and for two that have one name."""
+    if isinstance(controllers, Controller) or not isinstance(controllers, Iterable):
+        raise ScheduleError(f"controllers={controllers!r} is no list: write controllers=[etude.plateau()]")
+    found = tuple(controllers)
+    for one in found:
+        called = getattr(one, "__name__", one)
+        if callable(one) and called in CONTROLLERS:
+            raise ScheduleError(f"etude.{called} makes a controller: write etude.{called}()")
+        if isinstance(one, type) or not isinstance(one, Controller):
+            raise ScheduleError(f"{one!r} is no controller: write one such as etude.plateau()")
+    names = [one.name for one in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ScheduleError(
+            f'two controllers have the name {", ".join(twice)}: give one of them another, as in name="head"'
+        )
+    return found
 
 
 CONTROLLERS: dict[str, Callable[..., Controller]] = {}

@@ -2,20 +2,21 @@
 
 import glob
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from etude.control import agreement
 from etude.control.ahead import NO_BLOCK, Ahead
-from etude.control.controller import Action, Controller
-from etude.control.resuming import FORMAT, resumed
+from etude.control.controller import Action, Controller, Discard, Restore, checked
+from etude.control.resuming import FORMAT, kinds, remembered, resumed
 from etude.control.sink import Sink, Write
-from etude.core.edit import Edit, Rollback, Scale
-from etude.core.length import TOLERANCE
+from etude.core.edit import Edit, Rollback, Scale, Stop
+from etude.core.namespace import number, plain
 from etude.core.plan import Group, Plan
 from etude.core.rates import Rates
-from etude.errors import EtudeError, ForeignChange, PlanError, ScheduleError, near
+from etude.errors import EtudeError, EtudeWarning, ForeignChange, PlanError, ScheduleError, near
 
 FOREIGN = ("raise", "adopt", "restore")
 
@@ -66,14 +67,17 @@ class Driver:
             raise EtudeError(
                 f"foreign={foreign!r} is not known; write one of {', '.join(map(repr, FOREIGN))}"
             )
-        names = [one.name for one in controllers]
-        if len(set(names)) < len(names):
-            raise EtudeError(f"two controllers have one name: {', '.join(sorted(names))}")
+        if not isinstance(rates, Rates):
+            raise PlanError(
+                f"Driver takes a plan that is bound to its run, got {type(rates).__name__}: "
+                f"write Driver(plan.over(total), …)"
+            )
         if sink is not None:
             _check_groups(rates.plan, sink)
         self.rates = rates
         self.sink = sink
-        self.controllers = tuple(controllers)
+        self.controllers = checked(controllers)
+        self._check_matches()
         self.memory = {one.name: one.init() for one in self.controllers}
         self.reduce = reduce
         self.gather = gather
@@ -199,7 +203,7 @@ class Driver:
 
         For whoever knows, before the first update, what the readings of a run will have.
         """
-        known = list(known)
+        known = [known] if isinstance(known, str) else list(known)
         for one in self.controllers:
             for metric in one.reads:
                 if metric not in known:
@@ -213,11 +217,12 @@ class Driver:
         A controller is asked once for each reading that has all it reads. Their edits take effect at once;
         what they ask of the loop is returned. Of several processes each one calls this, with what it has
         read, if anything; one that is `alike` on all of them, to the last bit, needs no word between them.
-        Raises `ScheduleError` for a second reading of one metric at one time, and `EtudeError` on every
-        process where their rates are not the same.
+        A reading after the run's end asks nobody, and warns. Raises `ScheduleError` for a second reading of
+        one metric at one time, one that is no number, and one that has a part of what a controller reads;
+        `EtudeError` on every process where their rates or times are not the same.
         """
         gather, reduce = (None, None) if alike else (self.gather, self.reduce)
-        seen = {metric: float(value) for metric, value in reading.items()}
+        t, seen = float(number(t, "observe(t, …)")), self._numbers(reading)
         if gather is not None:
             shown = agreement.shown(self.rates, t, self.sink)
             seen = agreement.checked(gather((shown, seen)), seen if reduce else None)
@@ -226,36 +231,99 @@ class Driver:
         for metric in seen:
             if metric in self._read and t <= self._read[metric]:
                 raise ScheduleError(
-                    f"a reading of {metric!r} at {t:g} comes after one at {self._read[metric]:g}: "
-                    f"there is one reading per metric and time"
+                    f"a reading of {metric!r} at {t:g} comes after one at {self._read[metric]:g}: there is "
+                    f"one reading per metric and time; forget that of an update which is not made, as in "
+                    f"driver.forget([{metric!r}])"
                 )
-        self._read |= dict.fromkeys(seen, t)
-        if self.rates.total < t < self.rates.total + TOLERANCE:
-            t = self.rates.total  # a clock that sums fractions may end a rounding error late
-        memory, answers = self._decided(t, seen)
+        if t > self.total and (t >= self.total + 1 or self._stopped()):
+            self._say_over(t)
+            return ()
+        now = min(t, self.total)  # the last update of a run may be a part of one
+        memory, answers = self._decided(now, seen)
         if gather is not None:
             memory, answers = gather((memory, answers))[0]
+        self._read |= dict.fromkeys(seen, t)
         self.memory = memory
         for one in answers:
             if isinstance(one, Edit):
                 self.edit(one)
+            elif isinstance(one, Discard) and one.end:
+                self.edit(Stop(now, author=one.author, reason=one.reason))
         return tuple(one for one in answers if not isinstance(one, Edit))
 
+    def _numbers(self, reading: Mapping[str, Any]) -> dict[str, float]:
+        """The numbers of a reading; raises `ScheduleError` for what a controller reads and is none."""
+        if not isinstance(reading, Mapping):
+            raise ScheduleError(
+                f'observe(t, reading) takes a reading such as {{"eval_loss": 0.6}}, got {reading!r}'
+            )
+        found = {metric: plain(value) for metric, value in reading.items()}
+        for one in self.controllers:
+            for metric in one.reads:
+                if metric in found and found[metric] is None:
+                    raise ScheduleError(
+                        f"{one.name} reads {metric!r}, of which the reading is {reading[metric]!r}: no number"
+                    )
+        return {metric: float(value) for metric, value in found.items() if value is not None}
+
     def _decided(self, t: float, seen: dict[str, float]) -> tuple[dict[str, Any], list[Edit | Action]]:
-        """The memory after a reading, and the answers; each controller sees the edits of those before it."""
+        """The memory after a reading, and the answers; each controller sees the edits of those before it.
+
+        Nothing follows a `Stop`. Where the update that the reading is of is not made, only those have read it
+        that ask so.
+        """
         rates, memory, answers = self.rates, dict(self.memory), []
+        against = {}
         for one in self.controllers:
             if not all(metric in seen for metric in one.reads):
+                self._check_whole(one, seen)
                 continue
             asked: Callable[..., Any] = one.update
             if getattr(one, "sees_rates", False):
                 asked = partial(asked, rates=rates)
             memory[one.name], answer = asked(memory[one.name], t, seen)
-            if answer is not None:
-                answers.append(answer)
+            if isinstance(answer, Discard | Restore):
+                against[one.name] = answer
+            if answer is None or (isinstance(answer, Edit) and any(isinstance(a, Stop) for a in answers)):
+                continue
+            answers.append(answer)
             if isinstance(answer, Edit):
                 rates = rates.edit(answer)
+        if against:
+            return self.memory | {name: memory[name] for name in against}, list(against.values())
         return memory, answers
+
+    def _check_whole(self, one: Controller, seen: Mapping[str, float]) -> None:
+        """Raise `ScheduleError` if a reading has a part of what a controller reads, which asks it never."""
+        if there := [metric for metric in one.reads if metric in seen]:
+            missing = [metric for metric in one.reads if metric not in seen]
+            raise ScheduleError(
+                f"{one.name} reads {' and '.join(one.reads)} together, and this reading has no "
+                f"{' and '.join(missing)} beside {' and '.join(there)}: give it both, or a controller that "
+                f"reads one, as in etude.spike(norm=None)"
+            )
+
+    def _check_matches(self) -> None:
+        """Raise `ScheduleError` for a controller of groups that the plan does not have."""
+        at = self.edits[-1].at if self.edits else 0
+        for one in self.controllers:
+            if (groups := getattr(one, "groups", None)) is not None:
+                try:
+                    self.rates.edit(Scale(at, 1.0, groups=groups))
+                except ScheduleError as error:
+                    raise ScheduleError(f"{one.name}(groups={groups!r}): {error}") from None
+
+    def _stopped(self) -> bool:
+        """Whether a `Stop` has ended the run."""
+        return any(isinstance(one, Stop) and one.at == self.total for one in self.edits)
+
+    def _say_over(self, t: float) -> None:
+        warnings.warn(
+            f"the run has ended at {self.total:g}, and a reading at {t:g} is one of no update of it: no "
+            f"controller is asked any more",
+            EtudeWarning,
+            stacklevel=3,
+        )
 
     def forget(self, metrics: Iterable[str]) -> None:
         """Let these be read again at the same time: the update that they were read of is not made."""
@@ -286,24 +354,29 @@ class Driver:
 
     def state_dict(self) -> dict[str, Any]:
         """Plan, span, groups, edits and the controllers' memory, as strict JSON; there is no clock in it."""
-        return {"etude": FORMAT, **self.rates.state(), "controllers": dict(self.memory)}
+        memory = {"controllers": dict(self.memory), "kinds": kinds(self.controllers)}
+        return {"etude": FORMAT, **self.rates.state(), **memory}
 
     def load_state_dict(self, state: Mapping[str, Any], on_mismatch: str | None = None) -> None:
         """Go on from what `state_dict` gave.
 
         If its span, plan or groups are not this driver's own it raises `PlanMismatch`, which lists each field
         with both values, unless `on_mismatch` says which to go by: "checkpoint" (its plan, span and edits) or
-        "recipe" (this driver's plan and span, and none of the edits).
+        "recipe" (this driver's plan and span, none of the edits, and controllers that begin anew). One that
+        was not there, is of another kind or reads another metric begins anew in any case.
         """
-        self.rates = resumed(state, self.rates, on_mismatch)
-        self.memory |= {
-            name: dict(memory) for name, memory in state["controllers"].items() if name in self.memory
-        }
+        before, self.rates = self.rates, resumed(state, self.rates, on_mismatch)
+        went_on = self.rates is not before  # what is remembered is of the edits, and goes with them
+        self.memory = remembered(state if went_on else {"controllers": {}}, self.controllers)
         self._read = {}
         self._unbind()
 
 
 def _check_groups(plan: Plan, sink: Sink) -> None:
+    if not hasattr(sink, "bind"):
+        raise PlanError(
+            f"Driver takes a sink second, as in etude.torch.sink(optimizer); got {type(sink).__name__}"
+        )
     ours, theirs = [group.name for group in plan.groups], list(sink.groups)
     if len(ours) != len(theirs):
         raise PlanError(

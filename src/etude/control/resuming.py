@@ -1,8 +1,9 @@
 """Going on from a checkpoint: is its plan this one, and by which of the two does the run go on?"""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from etude.control.controller import Controller
 from etude.core.plan import Plan
 from etude.core.rates import Rates, rates_from_state
 from etude.errors import EtudeError, PlanMismatch
@@ -26,6 +27,24 @@ def resumed(state: Mapping[str, Any], rates: Rates, on_mismatch: str | None) -> 
     if rows and on_mismatch == "recipe":
         return rates
     return _rates_from(state, rates.plan)
+
+
+def kinds(controllers: Iterable[Controller]) -> dict[str, list[Any]]:
+    """By name what each controller is and what it reads: what its memory is of."""
+    return {one.name: [type(one).__name__, list(one.reads)] for one in controllers}
+
+
+def remembered(state: Mapping[str, Any], controllers: Iterable[Controller]) -> dict[str, dict[str, Any]]:
+    """The memories of `state`; a controller that was not there, or is another kind, or reads another metric
+    under the same name, begins anew.
+    """
+    then = state["controllers"]
+    now = {one.name: one for one in controllers}
+    was = state.get("kinds", {})  # a checkpoint of before has none
+    same = {
+        name for name, kind in kinds(now.values()).items() if name in then and was.get(name, kind) == kind
+    }
+    return {name: dict(then[name]) if name in same else one.init() for name, one in now.items()}
 
 
 def _rates_from(state: Mapping[str, Any], own: Plan) -> Rates:
