@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from measured import complete, rows
 from rich.console import Console
 
 import etude
@@ -243,15 +244,6 @@ def cases() -> Iterator[tuple[str, str, str, int]]:
             )
 
 
-def rows() -> list[Row]:
-    """What has been measured so far."""
-    if not TABLE.is_file():
-        return []
-    kinds = Row.__annotations__
-    with TABLE.open(newline="", encoding="utf-8") as file:
-        return [Row(**{key: kinds[key](value) for key, value in row.items()}) for row in csv.DictReader(file)]
-
-
 def table(measured: list[Row]) -> str:
     """Of each fault and guard the mean loss and accuracy over the seeds, as Markdown.
 
@@ -299,18 +291,9 @@ def _mean(values: list[float], form: str, over: float = 1.0) -> str:
 
 def main() -> None:
     """Measure what has not been measured, then print the table."""
-    done = {tuple(row[:4]) for row in rows()}
-    for case in [] if "--table" in sys.argv else cases():
-        if case in done:
-            continue
-        row = run(*case)
-        with TABLE.open("a", newline="", encoding="utf-8") as file:
-            out = csv.writer(file)
-            if not file.tell():
-                out.writerow(Row._fields)
-            out.writerow(row)
-        print(*row, flush=True)
-    print(table(rows()))
+    if "--table" not in sys.argv:
+        complete(TABLE, Row, cases(), run)
+    print(table(rows(TABLE, Row)))
 
 
 if __name__ == "__main__":

@@ -102,8 +102,8 @@ class Rates:
         what = f"{type(one).__name__} at {one.at:g}"
         if one.at < last.at:
             raise ScheduleError(
-                f"{what} comes after an edit at {last.at:g}: edits follow the clock, and only "
-                f"Rollback takes it back"
+                f"{what} comes after an edit at {last.at:g}: edits follow the clock, each is made when the "
+                f"clock is there, and only Rollback takes it back"
             )
         if one.at > last.total:
             raise ScheduleError(f"{what} lies after the end of the run at {last.total:g}")
