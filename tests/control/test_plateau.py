@@ -169,3 +169,16 @@ def test_the_memory_stays_small():
     for t in range(5000):
         state, _ = one.update(state, float(t), {"loss": rng.random()})
     assert len(json.dumps(state)) < 400
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [[1, 0.9, 0.8, 0.7, *(1.5**i for i in range(1, 20))], [1, 1, 1, 1.1] * 25, [1, 0.9, *range(2, 30)]],
+)
+def test_a_run_that_diverges_or_stands_still_is_lowered(losses):
+    """There is one spike, and not one after another; where readings stand still no change is unusual."""
+    assert len(cuts(plateau("loss", patience=3), losses)) >= 2
+
+
+def test_cuts_without_a_floor_end_at_nothing():
+    assert cuts(plateau("loss", patience=1, factor=0.1, min=0), [1.0] * 500)

@@ -8,6 +8,7 @@ from etude import Driver, Plan, Stop
 from etude.control.cooldown import cooldown
 from etude.control.extend import extend
 from etude.control.rewarm import rewarm
+from etude.control.target import target
 from etude.core.shapes import SHAPES
 from etude.errors import ScheduleError
 
@@ -223,3 +224,34 @@ def test_an_open_run_has_no_end_to_extend():
 def test_extend_refuses(given):
     with pytest.raises(ScheduleError, match=rf"extend\({next(iter(given))}="):
         extend(**given)
+
+
+def test_an_open_run_that_has_begun_its_decay_is_not_extended():
+    rates = Plan({"lr": "0.1 * (warmup(10) >> hold() >> linear(20))"}).over(math.inf)
+    driver = Driver(rates, controllers=[cooldown(patience=2), extend()])
+    for t, loss in ((20, 1.0), (30, 1.0), (40, 1.0), (60, 0.5)):
+        driver.observe(t, {"eval_loss": loss})
+    assert [edit.name for edit in driver.edits] == ["advance"]
+    assert driver.total == 60
+
+
+@pytest.mark.parametrize(
+    ("lr", "read"),
+    [
+        ("1e-3 * repeat(cosine(start=1), 3)", (60, 70, 80)),
+        ("1e-3 * (warmup(0.1) >> hold(0.3) >> linear(0.2, to=0.5) >> hold())", (130, 140, 150)),
+    ],
+)
+def test_a_decay_under_way_is_not_left(lr, read):
+    """Neither for the next restart, a jump upwards, nor for what holds behind it."""
+    driver = driven(lr, cooldown(patience=2), 300)
+    for t in read:
+        driver.observe(t, {"eval_loss": 1.0})
+    assert driver.edits == ()
+
+
+def test_a_reading_that_is_not_finite_breaks_no_row():
+    driver = driven("1e-3 * hold()", target(0.9, "acc", patience=2), 100)
+    for t, value in ((10, 0.95), (20, math.nan), (30, 0.95)):
+        driver.observe(t, {"acc": value})
+    assert driver.total == 30

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from etude.control.controller import controller
 from etude.control.improvement import Improving
-from etude.control.rewarmed import rises
 from etude.control.watching import whole
 from etude.core.edit import Advance
+from etude.core.shapes import SHAPES
 
 if TYPE_CHECKING:
     from etude.core.rates import Rates
@@ -29,9 +29,10 @@ def cooldown(
 
     For a schedule with a stable part, `warmup(…) >> hold() >> linear(0.2)`, also in an open run: the shape
     leaves its stable part for the next piece, whose length stays, so the run ends earlier (`Advance`). It
-    happens once. While the shape rises nothing counts, and where it already is in its last piece nothing is
-    left to start. Better is a gain of more than `threshold` × |best| ("rel") or `threshold` ("abs"); a
-    reading that is not finite counts for nothing. Raises `ScheduleError` for an option that makes no sense.
+    happens once. While the shape rises or falls nothing counts, and where it already is in its last piece
+    nothing is left to start. Better is a gain of more than `threshold` × |best| ("rel") or `threshold`
+    ("abs"); a reading that is not finite counts for nothing. Raises `ScheduleError` for an option that makes
+    no sense.
 
     A decay may begin at any time of a stable run: Hägele et al., "Scaling laws and compute-optimal training
     beyond fixed training durations" (arXiv:2405.18392).
@@ -78,10 +79,10 @@ class Cooldown(Improving):
             return dict(state), None
         if self.better(value, best):
             return {**state, "best": value, "bad": 0}, None
-        rising, last = (False, False) if rates is None else _place(rates, t)
+        stable, last = (True, False) if rates is None else _place(rates, t)
         if last:
             return {**state, "done": True}, None
-        bad = 0 if rising else state["bad"] + 1
+        bad = state["bad"] + 1 if stable else 0
         if bad < self.patience:
             return {**state, "bad": bad}, None
         start = Advance(t, author=self.name, reason=self.waited(value, bad, best))
@@ -89,7 +90,7 @@ class Cooldown(Improving):
 
 
 def _place(rates: "Rates", t: float) -> tuple[bool, bool]:
-    """Whether the shape of the rate rises at `t`, and whether it is in its last piece."""
+    """Whether the shape of the rate is level at `t`, and whether it is in its last piece."""
     shape = rates.regime(t).curves["lr"].lines[0]
     row = shape.row(t)
-    return rises(row), row is shape.rows[-1] and not shape.waiting
+    return row.a == row.b and not SHAPES[row.shape].turns, row is shape.rows[-1] and not shape.waiting

@@ -10,4 +10,6 @@ def lowered(level: float, factor: float, least: float) -> tuple[float, float]:
     ((0.5, 0.5), (0.6, 0.3), (1.0, 0.3))
     """
     after = max(level * factor, least)
+    if after == level:
+        return 1.0, level
     return factor if after > least else after / level, after

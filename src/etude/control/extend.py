@@ -97,7 +97,7 @@ class Extend(Improving):
         """Where the run would end, if it is at its end, nothing has stopped it and it may become longer."""
         old, planned = rates.total, rates.span.total
         stopped = any(isinstance(edit, Stop) and edit.at == old for edit in rates.edits)
-        if stopped or math.isinf(old) or t < old - self.margin * planned:
+        if stopped or math.isinf(planned) or t < old - self.margin * planned:
             return None
         total = min(old + self.by * planned, self.most * planned)
         return total if total > old + TOLERANCE else None

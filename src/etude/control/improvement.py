@@ -10,12 +10,20 @@ from etude.errors import ScheduleError, near
 MODES = ("rel", "abs")
 # Words in a metric's name that say that more is better; a metric without one is taken for a loss.
 GREATER = {
-    "acc", "accuracies", "accuracy", "auc", "auprc", "auroc", "bleu", "chrf", "correlation", "dice", "em",
-    "exact", "f1", "fbeta", "iou", "kappa", "map", "match", "matthews", "mcc", "meteor", "miou", "mrr",
-    "ndcg", "pass", "pearson", "pearsonr", "precision", "r2", "recall", "reward", "rewards", "rouge1",
-    "rouge2", "rougel", "rougelsum", "score", "similarity", "spearman", "spearmanr", "top1", "top5",
+    "acc", "accuracies", "accuracy", "ap", "auc", "auprc", "auroc", "bertscore", "bleu", "chrf",
+    "correlation", "dice", "em", "exact", "explained", "f1", "f1score", "fbeta", "hit", "hits", "iou",
+    "jaccard", "kappa", "kendall", "likelihood", "map", "match", "matthews", "mcc", "meteor", "miou", "mrr",
+    "ndcg", "pass", "pearson", "pearsonr", "prauc", "precision", "psnr", "r2", "recall", "reciprocal",
+    "return", "rew", "reward", "rewards", "rocauc", "rouge", "rougel", "rougelsum", "sacrebleu", "score",
+    "scores", "sensitivity", "similarity", "spearman", "spearmanr", "specificity", "ssim", "success", "top",
+    "win",
 }  # fmt: skip
-SMALLER = {"brier", "error", "errors", "loss", "nll", "perplexity", "ppl"}
+PHRASES = ("io u", "r squared")
+# Words that say that less is better, whatever stands beside them.
+SMALLER = {
+    "anomaly", "brier", "crps", "distance", "error", "errors", "fid", "hallucination", "interval", "loss",
+    "mae", "mse", "nll", "perplexity", "ppl", "rejected", "rmse", "std", "toxicity",
+}  # fmt: skip
 
 
 def greater_is_better(metric: str) -> bool:
@@ -23,9 +31,17 @@ def greater_is_better(metric: str) -> bool:
 
     >>> [greater_is_better(name) for name in ("eval_loss", "eval_token_accuracy", "f1", "f1_error", "wer")]
     [False, True, True, False, False]
+    >>> [greater_is_better(name) for name in ("valAccuracy", "hit@10", "neg_mean_squared_error", "fid_score")]
+    [True, True, True, False]
     """
-    words = set(re.split(r"[^a-z0-9]+", metric.lower()))
-    return bool(words & GREATER) and not words & SMALLER
+    parted = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", metric).lower()
+    words = re.split(r"[^a-z0-9]+", parted)
+    said = {*words, *(word.rstrip("0123456789") for word in words)}
+    smaller = bool(said & SMALLER) or ("variance" in said and "explained" not in said)
+    greater = bool(said & GREATER) or any(phrase in " ".join(words) for phrase in PHRASES)
+    if said & {"neg", "negative"}:
+        return smaller
+    return greater and not smaller
 
 
 @dataclass(frozen=True)

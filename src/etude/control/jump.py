@@ -12,7 +12,7 @@ def jumped(loss: float, changes: Sequence[float], gained: float, times: float) -
     It is if `loss` is more than `times` the usual change from reading to reading (the median of `changes`,
     which says what is noise) and more than half of what has been `gained` since the first reading (which
     says what is small). Both are in the metric's own unit, so it does not matter where zero lies, nor what
-    the unit is. With fewer than two changes nothing is usual yet.
+    the unit is. With fewer than two changes, or where readings mostly stand still, nothing is usual yet.
 
     >>> jumped(4.5, changes=[0.2, 0.1, 0.2], gained=0.5, times=6)
     True
@@ -21,4 +21,5 @@ def jumped(loss: float, changes: Sequence[float], gained: float, times: float) -
     """
     if len(changes) < FEWEST or loss <= 0:
         return False
-    return loss > times * statistics.median(changes) and loss > gained / 2
+    usual = statistics.median(changes)
+    return usual > 0 and loss > times * usual and loss > gained / 2

@@ -38,7 +38,8 @@ def plateau(
 
     A single reading that is worse than the one before by more than `spike` × the usual change from reading
     to reading, and by more than half of all that has been gained, begins anew: what follows is compared with
-    it, not with a best from before (pytorch#30873). None compares with the best for ever.
+    it, not with a best from before (pytorch#30873). Until a reading is better there is no other spike, so
+    that a run which diverges is lowered. None compares with the best for ever.
 
     `groups` is a name pattern, to lower the rate of some groups alone. Raises `ScheduleError` for an option
     that makes no sense. The rule of torch's, Keras's and optax's ReduceLROnPlateau; their patience differs by
@@ -91,6 +92,7 @@ class Plateau(Improving):
             "first": None,
             "last": None,
             "changes": [],
+            "spiked": False,
         }
 
     def update(
@@ -120,9 +122,11 @@ class Plateau(Improving):
         if best is None or last is None:
             return after | {"best": value, "first": value, "bad": 0}
         gained = self.gain(best, state["first"])
-        if self.spike is not None and jumped(self.gain(last, value), state["changes"], gained, self.spike):
-            return after | {"best": value, "bad": 0}
+        worse = self.gain(last, value)
+        may = self.spike is not None and not state["spiked"]
+        if may and jumped(worse, state["changes"], gained, self.spike):
+            return after | {"best": value, "bad": 0, "spiked": True}
         after["changes"] = [*state["changes"], abs(value - last)][-MOST:]
         if self.better(value, best):
-            return after | {"best": value, "bad": 0}
+            return after | {"best": value, "bad": 0, "spiked": False}
         return after | {"bad": state["bad"] + 1}

@@ -24,7 +24,7 @@ def target(
     """End the run at the first reading of `metric` that is `value` or better; a "time to accuracy" run.
 
     With `patience` only after so many in a row, for a metric that wavers. The metric's name says in which
-    direction, unless `greater_is_better` does. A reading that is not finite reaches nothing. Raises
+    direction, unless `greater_is_better` does. A reading that is not finite counts for nothing. Raises
     `ScheduleError` for an option that makes no sense. Lightning's `EarlyStopping(stopping_threshold=…)`.
 
     >>> one = target(0.9, "eval_accuracy")
@@ -62,8 +62,10 @@ class Target(Watching):
     ) -> tuple[dict[str, Any], Stop | None]:
         """Count readings that have reached it; `Stop` at the one that makes it `patience`."""
         found = reading[self.metric]
+        if not math.isfinite(found):
+            return dict(state), None
         over = found >= self.value if self.greater_is_better else found <= self.value
-        reached = state["reached"] + 1 if over and math.isfinite(found) else 0
+        reached = state["reached"] + 1 if over else 0
         if reached < self.patience:
             return {"reached": reached}, None
         reason = f"{self.metric} {found:.6g} has reached {self.value:g}"
