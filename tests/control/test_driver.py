@@ -420,3 +420,24 @@ def test_a_refused_reading_may_be_made_again():
         driver.observe(2, {"eval_loss": 1.0})
     driver.observe(6, {"eval_loss": 1.0})
     assert len(driver.edits) == 2
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_a_loop_of_ones_own_never_makes_the_update_that_ends_the_run(guarded):
+    parameter = torch.nn.Parameter(torch.ones(1))
+    optimizer = torch.optim.SGD([parameter], lr=1.0)
+    controllers = [etude.spike(in_a_row=3)] if guarded else []
+    driver = Driver(Plan({"lr": 0.1}).over(20), etude.torch.sink(optimizer), controllers)
+    k = 0
+    while k < driver.total:
+        driver.apply(k)
+        parameter.grad = torch.full((1,), math.nan if k == 5 else 0.1)
+        reading = {"train_loss": 1.0, "grad_norm": float(parameter.grad.norm())}
+        if any(isinstance(one, Discard) for one in driver.observe(k, reading)):
+            driver.forget(reading)
+        else:
+            optimizer.step()
+            k += 1
+    assert (k, driver.total) == ((5, 5) if guarded else (20, 20))
+    assert math.isfinite(parameter.item()) == guarded
+    assert [one.name for one in driver.edits] == ["stop"] * guarded

@@ -6,7 +6,6 @@ import random
 
 import pytest
 
-from etude import Stop
 from etude.control.band import band
 from etude.control.controller import CONTROLLERS, Clip, Controller, Discard, Restore
 from etude.control.spike import spike
@@ -125,8 +124,8 @@ def test_a_loss_that_has_come_down_to_nothing_may_go_up_to_what_it_was():
 def test_many_updates_dropped_in_a_row_end_the_run():
     readings = quiet(60) + [{"train_loss": math.nan, "grad_norm": 1.0}] * 4
     found, _ = answers(spike(in_a_row=4), readings)
-    assert asked(found) == {60: Discard, 61: Discard, 62: Discard, 63: Stop}
-    assert found[63].at == 63
+    assert asked(found) == dict.fromkeys(range(60, 64), Discard)
+    assert [found[k].end for k in range(60, 64)] == [False, False, False, True]
     assert "train_loss is nan; it is the last of 4 updates dropped in a row" in found[63].reason
 
 
@@ -204,3 +203,14 @@ def test_half_of_the_readings_cannot_move_the_band_far():
     assert spoiled.middle < max(readings)
     assert spoiled.at(6) < 2
     assert good.at(good.z(1.03)) == pytest.approx(1.03)
+
+
+def test_a_small_last_batch_is_no_spike():
+    """One example scatters more than sixteen: only what is not finite counts, and no band has it."""
+    small = {"train_loss": 6.0, "grad_norm": 40.0, "share": 1 / 16}
+    _, state = answers(spike(), quiet(60))
+    found, after = answers(spike(), [*quiet(60), small, small | {"train_loss": math.nan}])
+    assert asked(found) == {61: Discard}
+    assert after["read"] == state["read"]
+    whole, _ = answers(spike(), [*quiet(60), small | {"share": 1.0}])
+    assert asked(whole) == {60: Discard}

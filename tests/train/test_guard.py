@@ -19,7 +19,7 @@ from etude.core.rates import rates_from_state
 from etude.errors import EtudeError
 from etude.report.log import read
 from etude.torch import sink
-from etude.train import checkpoint
+from etude.train import checkpoint, guard
 from etude.train.finetuning import finetune
 from etude.train.loop import Loop
 from etude.train.order import Order
@@ -291,7 +291,9 @@ def test_the_guards_memory_survives_its_rollback_and_the_others_come_from_the_ch
     after = json.loads((run.folder / "checkpoints/00000021/state.json").read_text())["driver"]["controllers"]
     assert before["variance"] != then["variance"] == after["variance"]
     assert then["spike"] != before["spike"] == after["spike"]
-    assert len(after["spike"]["read"]["train_loss"]) == 30
+    assert (
+        len(after["spike"]["read"]["train_loss"]) == 29
+    )  # the single example that ends an epoch does not count
 
 
 def test_a_second_rollback_to_the_same_checkpoint_scales_again_and_the_last_ends_the_run(
@@ -388,3 +390,19 @@ def test_a_whole_run_without_anomalies_is_bit_identical_with_the_guard(
     a, b = (load_file(one / "checkpoints/00000084/model.safetensors") for one in (run.folder, finished))
     assert len(a) > 30
     assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_single_example_that_ends_an_epoch_is_no_spike(tiny, tmp_path, monkeypatch):
+    """161 examples in batches of 8: the last of them trains alone, and its loss is 50 times the others'."""
+    ask = guard.Guard.ask
+
+    def larger(self, begin, end, share, loss, norm):
+        factor = 50 if share < 1 else 1
+        return ask(self, begin, end, share, loss * factor, norm * factor)
+
+    monkeypatch.setattr(guard.Guard, "ask", larger)
+    run = finetune(output=tmp_path / "run", **tiny.keys(control=["spike"], epochs=2))
+    log = read(run.folder / "log.jsonl")
+    assert not any(one["skipped"] for one in log.updates)
+    saved = json.loads(max(run.folder.glob("checkpoints/*/state.json")).read_text())
+    assert len(saved["driver"]["controllers"]["spike"]["read"]["train_loss"]) == len(log.updates) - 2 == 40

@@ -190,3 +190,18 @@ def test_attached_again_the_trainer_has_its_own_methods_but_for_one_guard(faulty
     assert "training_step" not in vars(trainer) or trainer.training_step.__func__ is Trainer.training_step
     trainer.train()
     assert weights(trainer).isnan().any()
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_the_small_last_batch_of_an_epoch_is_no_spike(make, accumulation):
+    """37 examples in batches of 4: the last has one, whose loss is 50 times the others'."""
+    last = {10 * (epoch + 1) - 1: 50.0 for epoch in range(6)}
+    trainer = make(
+        kind=Faulty, train=37, num_train_epochs=6, gradient_accumulation_steps=accumulation, max_grad_norm=0.0
+    )
+    trainer.factors = last
+    attached = attach(trainer, "1e-3 * linear()", controllers=[spike(warmup=4)])
+    trainer.train()
+    assert attached.guard.asked == []
+    updates, small = (60, 6) if accumulation == 1 else (30, 6)
+    assert len(attached.driver.memory["spike"]["read"]["train_loss"]) == updates - small

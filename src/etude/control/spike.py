@@ -8,8 +8,9 @@ from typing import Any
 
 from etude.control.band import Band, band
 from etude.control.controller import Action, Clip, Discard, Restore, controller
+from etude.control.reading import SHARE
 from etude.control.watching import check, whole
-from etude.core.edit import Stop
+from etude.core.length import TOLERANCE
 from etude.core.namespace import number
 from etude.errors import ScheduleError, near
 
@@ -47,6 +48,9 @@ def spike(
     - "rollback": the run goes back to its last checkpoint, with the rate × `scale` from there on, and goes on
       with the data behind the spike and behind that of `ahead` updates more (PaLM skips some 200 to 500
       batches: Chowdhery et al., arXiv:2204.02311, §5.1); at most `rollbacks` times (3).
+
+    An update of fewer examples than the others, such as the last of an epoch, scatters more than the band: of
+    one whose reading has a "share" below 1 only what is not finite counts, and it does not enter the band.
 
     `in_a_row` updates dropped one after another are no accident: then the run goes back too if `rollbacks`
     were allowed (with "skip" and "clip" none are, unless you say so), and else ends. When the rollbacks are
@@ -115,13 +119,15 @@ class Spike:
 
     def update(
         self, state: Mapping[str, Any], t: float, reading: Mapping[str, float]
-    ) -> tuple[dict[str, Any], Action | Stop | None]:
+    ) -> tuple[dict[str, Any], Action | None]:
         """Take a reading into the band, or say what is to be done about the update that it is of."""
         broken = [
             f"{metric} is {reading[metric]}" for metric in self.reads if not math.isfinite(reading[metric])
         ]
         if broken:
             return self._against(state, t, " and ".join(broken), self.policy == "rollback")
+        if reading.get(SHARE, 1) < 1 - TOLERANCE:
+            return {**state, "dropped": 0}, None
         values = {metric: self._value(metric, reading[metric]) for metric in self.reads}
         bands = self._bands(state)
         over = {metric: one.z(values[metric]) for metric, one in bands.items()}
@@ -146,7 +152,7 @@ class Spike:
 
     def _against(
         self, state: Mapping[str, Any], t: float, reason: str, back: bool
-    ) -> tuple[dict[str, Any], Action | Stop]:
+    ) -> tuple[dict[str, Any], Action]:
         """Drop the update or go back, and end the run where that has been done too often."""
         dropped = state["dropped"] + 1
         if not back and dropped < self.in_a_row:
@@ -155,7 +161,7 @@ class Spike:
             reason = f"{reason}; it is the last of {dropped} updates dropped in a row"
         after = {**state, "dropped": 0}
         if Restore not in self.asks:
-            return after, Stop(t, author=self.name, reason=reason)
+            return after, Discard(reason, end=True, author=self.name)
         if state["rollbacks"] >= self.rollbacks:
             reason = f"{reason}; after {state['rollbacks']} rollbacks the run ends at its last checkpoint"
             return after, Restore(reason, end=True, author=self.name)

@@ -1,12 +1,14 @@
 """What the loop of every host does with an update that controllers read before it is made."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from etude.control.controller import Action, Clip, Controller, Discard, Restore
-from etude.control.reading import READINGS
+from etude.control.reading import READINGS, SHARE
 from etude.errors import PlanError
 from etude.torch.scheduler import LRScheduler
 from etude.torch.statistics import Statistics
@@ -18,11 +20,35 @@ def watched(controllers: Iterable[Controller]) -> tuple[str, ...]:
     return tuple(metric for metric in READINGS if metric in read)
 
 
-def shown(metrics: Iterable[str], loss: float, norm: float, *, scaled: bool) -> dict[str, float]:
+class Share:
+    """What part of a whole update the one under way is: its examples, over the most that one has had."""
+
+    def __init__(self) -> None:
+        self.examples = 0
+        self._most = 0.0
+
+    def begin(self) -> None:
+        """An update begins."""
+        self.examples = 0
+
+    def add(self, batch: Any) -> None:
+        """Count the examples of a batch: the rows of its first tensor; without a tensor none."""
+        parts = tree_leaves(dict(batch) if isinstance(batch, Mapping) else batch)
+        self.examples += next((len(one) for one in parts if isinstance(one, torch.Tensor) and one.ndim), 0)
+
+    def of(self, examples: float) -> float:
+        """The share of an update of so many examples, the mean over the processes."""
+        self._most = max(self._most, examples)
+        return examples / self._most if self._most else 1.0
+
+
+def shown(
+    metrics: Iterable[str], loss: float, norm: float, *, scaled: bool, share: float = 1.0
+) -> dict[str, float]:
     """What controllers are shown of an update, and nothing of one whose gradients overflow in fp16.
 
     Such an update is for GradScaler (`scaled` says whether there is one): it skips the update by itself, and
-    lowers the scale.
+    lowers the scale. `share` is said where it is below 1.
 
     >>> shown(["grad_norm"], 0.7, math.inf, scaled=False), shown(["grad_norm"], 0.7, math.inf, scaled=True)
     ({'grad_norm': inf}, {})
@@ -30,7 +56,7 @@ def shown(metrics: Iterable[str], loss: float, norm: float, *, scaled: bool) -> 
     if scaled and math.isfinite(loss) and not math.isfinite(norm):
         return {}
     read = dict(zip(READINGS, (loss, norm), strict=True))
-    return {metric: read[metric] for metric in metrics}
+    return {metric: read[metric] for metric in metrics} | ({SHARE: share} if share < 1 else {})
 
 
 def clip(

@@ -10,7 +10,7 @@ import torch
 from etude.control.agreement import Gather
 from etude.control.controller import Action, Controller
 from etude.control.driver import Driver
-from etude.control.reading import READINGS
+from etude.control.reading import READINGS, SHARE
 from etude.core.edit import Edit
 from etude.core.rates import Rates
 from etude.errors import EtudeWarning, PlanError, PlanMismatch, ScheduleError
@@ -143,7 +143,7 @@ class LRScheduler(torch.optim.lr_scheduler.LRScheduler):
         """
         self._dropped = dropped
         if dropped:
-            self.driver.forget(READINGS)
+            self.driver.forget([*READINGS, SHARE])
 
     def _say(self, message: str) -> None:
         if message not in self._said:

@@ -36,21 +36,23 @@ class Guard:
         """The update is not made, and what its forward passes have written is undone."""
         self._statistics.put_back()
 
-    def ask(self, begin: float, end: float, loss: torch.Tensor, norm: torch.Tensor) -> tuple[Action, ...]:
+    def ask(
+        self, begin: float, end: float, share: float, loss: torch.Tensor, norm: torch.Tensor
+    ) -> tuple[Action, ...]:
         """What the controllers ask about the update [begin, end]; their edits act on it already.
 
-        `loss` is this process's share of the mean loss, `norm` that of all gradients; every process gets the
-        same answers, though the loss of only one of them is at fault.
+        `share` is its part of a whole update, `loss` this process's part of the mean loss, `norm` that of all
+        gradients; every process gets the same answers, though the loss of only one of them is at fault.
         """
         if not self.watched:
             return ()
         scaled = self.accelerator.scaler is not None
-        if not (seen := shown(self.watched, *self._together(loss, norm), scaled=scaled)):
+        if not (seen := shown(self.watched, *self._together(loss, norm), scaled=scaled, share=share)):
             return ()
         rates = self.driver.rates
         actions = self.driver.observe(begin, seen, alike=True)
         if any(isinstance(one, Discard | Restore) for one in actions):
-            self.driver.forget(self.watched)
+            self.driver.forget(seen)
         if self.driver.rates is not rates:
             self.driver.apply(begin, end)
         return actions

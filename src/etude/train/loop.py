@@ -90,7 +90,7 @@ class Loop:
         self.guard.begin(self.model)
         loss = self._backward(chosen)
         norm = self._clipped_norm()
-        self.asked = self.guard.ask(begin, end, loss, norm)
+        self.asked = self.guard.ask(begin, end, len(chosen) / self.global_batch, loss, norm)
         made = self._made(norm)
         self.optimizer.zero_grad(set_to_none=True)
         record = {

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from etude.control.controller import Action
-from etude.torch.guard import carry_out, shown, watched
+from etude.torch.guard import Share, carry_out, shown, watched
 from etude.torch.statistics import Statistics
 from etude.trainer import processes
 
@@ -29,6 +29,7 @@ class Guard:
         self._losses: list[torch.Tensor] = []
         self._norm: Any = math.nan
         self._statistics = Statistics()
+        self._share = Share()
 
     def take_over(self) -> None:
         """Put the hooks into the trainer, if they are needed."""
@@ -45,6 +46,7 @@ class Guard:
     def training_step(self, *args: Any, **keys: Any) -> torch.Tensor:
         """The trainer's own; its loss, a share of the update's mean, is kept."""
         loss = self._theirs["training_step"](*args, **keys)
+        self._share.add(args[1] if len(args) > 1 else keys["inputs"])
         self._losses.append(loss)
         return loss
 
@@ -56,6 +58,7 @@ class Guard:
     def begin(self) -> None:
         """An update begins."""
         self._losses.clear()
+        self._share.begin()
         self.attached.scheduler.drop(False)
         if self.watched:
             self._statistics.keep(self.attached.trainer.model)
@@ -65,9 +68,11 @@ class Guard:
         if not self.watched:
             return
         attached, trainer = self.attached, self.attached.trainer
-        found = processes.mean({"train_loss": float(sum(self._losses)), "grad_norm": float(self._norm)})
-        loss, norm = found["train_loss"], found["grad_norm"]
-        if not (seen := shown(self.watched, loss, norm, scaled=trainer.accelerator.scaler is not None)):
+        read = {"train_loss": float(sum(self._losses)), "grad_norm": float(self._norm)}
+        found = processes.mean(read | {"examples": float(self._share.examples)})
+        loss, norm, share = found["train_loss"], found["grad_norm"], self._share.of(found["examples"])
+        scaled = trainer.accelerator.scaler is not None
+        if not (seen := shown(self.watched, loss, norm, scaled=scaled, share=share)):
             return
         asked = attached.scheduler.observe(seen, alike=True)
         attached.do(asked)
