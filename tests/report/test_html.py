@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from etude.errors import MissingExtra
+from etude.report import words
 from etude.report.html import build
 from etude.report.log import read
 from etude.report.numbers import rate
@@ -214,6 +215,46 @@ def test_a_run_that_is_not_finished_says_so(make_run, look, options, said):
     assert page.locator("#result").count() == 0
     assert page.locator("#heat").count() == (0 if options["until"] == 0 else 1)
     assert "2e-05 * (warmup(0.1) >> cosine(to=0.01))" in page.inner_text("#plan")
+
+
+def test_who_stopped_a_run_is_in_the_headline_and_a_dropped_update_was_not_made(make_run):
+    run = make_run(until=1, end="stopped")
+    log = run / "log.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    stop = {"type": "edit", "edit": "stop", "at": 1.0, "author": "target", "reason": "accuracy 0.9"}
+    log.write_text("".join(json.dumps(one) + "\n" for one in [*records[:-1], stop, records[-1]]))
+    assert words.state(read(log)) == ("Stopped", "after 1 update of 60 planned, by target: accuracy 0.9.")
+    (record,) = (one for one in records if one["type"] == "update")
+    record |= {"skipped": True, "t": [0.0, 0.0]}
+    log.write_text("".join(json.dumps(one) + "\n" for one in [*records[:-1], stop, records[-1]]))
+    assert words.state(read(log))[1] == "after 0 updates of 60 planned, by target: accuracy 0.9."
+
+
+def test_what_happened_is_told_in_the_order_of_its_happening(make_run):
+    """A rollback at 9 to 6 stands before the rate that it cuts at 6."""
+    run = make_run(until=9, end=None)
+    log = run / "log.jsonl"
+    back = {"type": "edit", "edit": "rollback", "at": 9.0, "to": 6.0, "keep": 0, "author": "spike"}
+    cut = {"type": "edit", "edit": "scale", "at": 6.0, "by": 0.5, "hyper": "lr", "author": "spike"}
+    with log.open("a") as file:
+        file.writelines(json.dumps(one) + "\n" for one in (back, cut))
+    told = [mark["text"] for mark in words.marks(read(log)) if mark["kind"] == "edit"]
+    assert told == ["rolled back to 6, by spike", "lr × 0.5, by spike"]
+
+
+def test_a_rate_far_below_the_highest_runs_along_the_bottom_and_does_not_end(make_run, look):
+    run = make_run()
+    log = run / "log.jsonl"
+    records = [json.loads(line) for line in log.read_text().splitlines()]
+    for one in records:
+        if one["type"] == "update" and one["k"] >= 50:
+            one["rates"]["lr"] = [1e-7 * x for x in one["rates"]["lr"]]
+    log.write_text("".join(json.dumps(one) + "\n" for one in records))
+    page = look(build(run))
+    assert page.evaluate("charts[0].data[1].filter((x) => x == null).length") == 0
+    last = [one for one in records if one["type"] == "update"][-1]["rates"]["lr"][0]
+    box = page.locator("#chart-rates .u-over").bounding_box()
+    assert rate(last) in hover(page, "#chart-rates .u-over", box["width"] * 59.1 / 60, 40)
 
 
 def test_a_finished_run_has_no_notice(make_run):

@@ -204,6 +204,26 @@ def test_without_a_checkpoint_in_the_log_a_rollback_goes_by_the_clock_and_the_li
     assert [e["author"] for e in records.edits] == ["first", "guard", "second", "guard"]
 
 
+def test_a_resume_counts_the_edits_of_its_checkpoint_where_the_record_does(tmp_path):
+    """By the recipe none of them is in force; after a kill the checkpoint has more than its last record."""
+    begin = [FIRST, update(0), edit(1, "first"), checkpoint(1), edit(1, "second")]
+    for edits in (0, 1, 2):
+        again = start(1)
+        again["resumed"] |= {"edits": edits}
+        records = read(written(tmp_path / f"{edits}.jsonl", *begin, again, edit(2, "third")))
+        expected = [*["first", "second"][:edits], "third"]
+        assert [e["author"] for e in records.edits] == [e["author"] for e in records.listed] == expected
+
+
+def test_what_a_rollback_has_undone_stays_in_the_list_that_a_later_one_counts(tmp_path):
+    rollback = {"type": "edit", "edit": "rollback", "at": 4.0, "to": 2.0, "keep": 0, "author": "guard"}
+    path = written(tmp_path / "log.jsonl", FIRST, checkpoint(2), edit(3, "undone"), rollback, edit(2))
+    records = read(path)
+    assert [e["author"] for e in records.edits] == ["guard", "plateau"]
+    assert [e["author"] for e in records.listed] == ["undone", "guard", "plateau"]
+    assert [r["type"] for r in records.story] == ["start", "checkpoint", "edit", "edit"]
+
+
 def test_a_full_disk_is_one_clear_message(tmp_path):
     (tmp_path / "log.jsonl").symlink_to("/dev/full")
     log = Log(tmp_path / "log.jsonl")

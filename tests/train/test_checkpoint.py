@@ -46,9 +46,9 @@ def stepped(model: nn.Module, optimizer):
     return optimizer
 
 
-def saved(folder: Path, k: int, value: float | None = None):
+def saved(folder: Path, k: int, value: float | None = None, **more):
     model = Weights(k if value is None else value)
-    state = {"clock": {"updates": k}, "value": value}
+    state = {"clock": {"updates": k}, "value": value, **more}
     rng = {"torch/0": torch.get_rng_state()}
     return save(folder, k, model=model, optimizer=stepped(model, optimizer_of(model)), rng=rng, state=state)
 
@@ -388,6 +388,25 @@ def test_pruning_keeps_the_newest_complete_ones_and_the_best(tmp_path):
     (tmp_path / "notes.txt").touch()
     prune(tmp_path, keep=2, best="00000002")
     assert names(tmp_path) == ["00000002", "00000005", "00000007", "notes.txt"]
+
+
+def test_pruning_keeps_the_best_that_a_kept_one_knows_of(tmp_path):
+    """From 3 a run may go on, and its best is 1."""
+    for k, best in ((1, 1), (2, 1), (3, 1), (4, 4)):
+        saved(tmp_path, k, best={"checkpoint": f"{best:08d}"})
+    prune(tmp_path, keep=2, best="00000004")
+    assert names(tmp_path) == ["00000001", "00000003", "00000004"]
+
+
+def test_an_interrupts_checkpoint_takes_no_place_of_a_planned_one(tmp_path):
+    for k in range(1, 6):
+        saved(tmp_path, k, interrupted=k in (2, 5))
+    prune(tmp_path, keep=1)
+    assert names(tmp_path) == ["00000004", "00000005"]
+    assert newest(tmp_path).updates == 5
+    assert newest(tmp_path, planned=True).updates == 4
+    shutil.rmtree(tmp_path / "00000004")
+    assert newest(tmp_path, planned=True).updates == 5, "there is no other"
 
 
 def test_the_future_that_a_resumed_run_has_left_is_removed(tmp_path):

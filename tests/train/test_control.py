@@ -4,8 +4,9 @@ import pytest
 
 import etude.train.control as control
 from etude.control.controller import CONTROLLERS
+from etude.control.plateau import plateau
 from etude.control.reading import READINGS
-from etude.errors import RecipeError
+from etude.errors import RecipeError, ScheduleError
 from etude.report.log import read as read_log
 from etude.train.finetuning import finetune
 from etude.train.recipe import Recipe, read
@@ -54,6 +55,50 @@ def test_it_can_be_written_on_the_command_line():
     assert Recipe().control == []
 
 
+def test_a_dotted_key_changes_one_option_of_one_controller(tmp_path):
+    file = tmp_path / "recipe.yaml"
+    file.write_text("control: [spike, plateau: {patience: 5, factor: 0.3}, plateau: {name: late}]")
+    late = {"plateau": {"name": "late"}}
+    expected = [{"spike": {}}, {"plateau": {"patience": 2, "factor": 0.3}}, late]
+    assert read(file, ["control.plateau.patience=2"])[0].control == expected
+    assert read(file, {"control": {"plateau": {"patience": 2}}})[0].control == expected
+    assert read(file, ["control.late.patience=9"])[0].control[2] == {
+        "plateau": {"name": "late", "patience": 9}
+    }
+    assert read(file, ["control.early_stop.patience=9"])[0].control[3:] == [{"early_stop": {"patience": 9}}]
+    assert read(file, ["control=[spike]"])[0].control == [{"spike": {}}]
+    assert read(file, ["control=null"])[0].control == []
+    with pytest.raises(RecipeError, match="knows no controller 'plato'; did you mean 'plateau'"):
+        read(file, ["control.plato.patience=2"])
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_groups_that_the_plan_does_not_have_are_refused_before_there_is_a_folder(tiny, tmp_path, dry_run):
+    keys = tiny.keys(control=[{"plateau": {"groups": "hed"}}])
+    with pytest.raises(ScheduleError, match=r"no group matches 'hed'.*head"):
+        finetune(output=tmp_path / "run", dry_run=dry_run, **keys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_resumed_run_says_which_controllers_are_not_those_of_its_checkpoint(
+    tiny, tmp_path, interrupt_at, capsys
+):
+    interrupt_at(25)
+    patient = {"early_stop": {"metric": "loss", "patience": 9}}
+    run = finetune(output=tmp_path / "run", **tiny.keys(control=["variance", "spike", patient]))
+    interrupt_at(26)
+    capsys.readouterr()
+    finetune(run.folder, resume=True)
+    assert "control: " not in capsys.readouterr().out
+    patient["early_stop"]["metric"] = "accuracy"
+    finetune(run.folder, resume=True, control=["spike", patient, "extend"])
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("control: ")]
+    assert said[0] == "control: variance: is gone"
+    assert [line.partition(": ")[2].partition(": ")[0] for line in said[1:]] == ["early_stop", "extend"]
+    assert said[1].endswith("reads accuracy; begins anew")
+    assert said[2].endswith("; is new")
+
+
 def test_a_metric_is_that_of_the_run_or_the_one_that_is_named_with_its_better_direction():
     for options, metric, greater in (
         ({}, "accuracy", True),
@@ -72,6 +117,8 @@ def test_patience_is_early_stopping_as_before():
     assert (one.name, one.reads, one.patience) == ("early_stop", ("accuracy",), 4)
     with pytest.raises(RecipeError, match="patience: 4 and control both say early_stop"):
         made("early_stop", patience=4)
+    with pytest.raises(RecipeError, match="patience: 4 and control both say early_stop"):
+        made({"plateau": {"name": "early_stop"}}, patience=4)
 
 
 def test_two_of_a_kind_have_names_of_their_own():
@@ -83,12 +130,14 @@ def test_two_of_a_kind_have_names_of_their_own():
     ("value", "message"),
     [
         ("spik", "knows no controller 'spik'; did you mean 'spike'"),
-        ([{"spike": {"polcy": "skip"}}], "unknown option 'polcy'; did you mean 'policy'"),
+        ([{"spike": {"polcy": "skip"}}], "spike has no option 'polcy'; did you mean 'policy'"),
         ([{"spike": {"policy": "skipp"}}], "did you mean 'skip'"),
-        ([{"spike": {"z": "many"}}], "is refused by spike"),
-        ([{"early_stop": {"patience": 0}}], "is refused by early_stop"),
-        ([{"target": {}}], "is refused by target: .*value"),
-        (["spike", "spike"], "has spike twice"),
+        ([{"spike": {"z": "many"}}], r"entry 1: spike\(z"),
+        (["spike", {"early_stop": {"patience": 0}}], "entry 2: .*patience"),
+        ([{"target": {}}], "entry 1: target needs value, as in {target: {value: 0.9}}"),
+        (["spike", "spike"], "has spike twice; write it once$"),
+        (["plateau", "plateau"], r"has plateau twice; .* \{plateau: \{name: second\}\}$"),
+        ([plateau(patience=2)], r"by name, with their options, as in control=\["),
         ([{"spike": 3}], "must give spike its options as a mapping"),
         ([{"spike": {}, "early_stop": {}}], "must have entries such as"),
         (3, "must be a list"),
@@ -97,13 +146,16 @@ def test_two_of_a_kind_have_names_of_their_own():
 def test_what_cannot_be_is_refused_with_the_near_names(value, message):
     with pytest.raises(RecipeError, match=message) as caught:
         read(overrides={"control": value})
-    assert str(caught.value).startswith("control ")
+    assert str(caught.value).startswith("control")
+    assert "\n" not in str(caught.value)
+    assert "controllers with their options, asked" not in str(caught.value), "the key is not to blame"
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
         ({"early_stop": {"metric": "acuracy"}}, "reads 'acuracy', which nothing gives; did you mean 'acc"),
+        ({"early_stop": {"metric": "validation_loss"}}, "which nothing gives; did you mean 'loss'"),
         ({"spike": {"loss": "train_los"}}, "reads 'train_los', which nothing gives; did you mean 'train"),
         ({"spike": {"loss": "loss"}}, "no reading has both"),
         ({"spike": {"loss": "loss", "norm": None}}, "loss is read when they are made"),

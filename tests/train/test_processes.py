@@ -9,6 +9,7 @@ import pytest
 import torch._dynamo  # loaded before the fork: each process would take seconds for it
 from safetensors.torch import load_file, save_file
 
+from etude.errors import RecipeError
 from etude.report.log import read
 from etude.train.finetuning import finetune
 
@@ -128,3 +129,11 @@ def test_two_processes_stop_together_and_go_on_bit_for_bit(tiny, tmp_path, pair)
     ends = [json.loads(Path(f"{again}-{rank}.json").read_text()) for rank in (0, 1)]
     assert ends[0]["result"] == ends[1]["result"] == log.end["result"]
     assert ends[0]["seed"] != ends[1]["seed"]
+
+
+def test_processes_that_accelerate_does_not_see_are_refused_before_they_write(tiny, tmp_path, monkeypatch):
+    """What `torchrun` on CPUs starts without ACCELERATE_USE_CPU: each would be a run of its own."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecipeError, match=r"2 processes were started .* set ACCELERATE_USE_CPU=true"):
+        finetune(output=tmp_path / "run", **tiny.keys())
+    assert not (tmp_path / "run").exists()

@@ -139,8 +139,11 @@ def work(rank, store, out, keys):
     torch.set_num_threads(1)
     import os
 
+    from accelerate.state import AcceleratorState
+
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511", "ACCELERATE_USE_CPU": "true"}
+    AcceleratorState._reset_state(True)  # the process that this one is forked from has been one of its own
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     recipe, _ = read(None, keys)
     run = setup(recipe)

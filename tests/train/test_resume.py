@@ -53,7 +53,12 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_been(
     again = finetune(run.folder, resume=True)
     assert again.result == json.loads((finished / "best.json").read_text())
     log = read(run.folder / "log.jsonl")
-    assert log.start["resumed"] == {"checkpoint": f"{k:08d}", "t": log.updates[k]["t"][0], "updates": k}
+    assert log.start["resumed"] == {
+        "checkpoint": f"{k:08d}",
+        "t": log.updates[k]["t"][0],
+        "updates": k,
+        "edits": 0,
+    }
     assert [record["k"] for record in log.updates] == list(range(WHOLE))
     assert log.abandoned == []
     assert_same_end(run.folder, finished)
@@ -202,6 +207,19 @@ def test_a_broken_checkpoint_is_skipped_for_the_one_before(halted, tiny, interru
     log = read(halted / "log.jsonl")
     assert log.start["resumed"]["updates"] == 21
     assert [record["k"] for record in log.updates] == list(range(23))
+
+
+def test_where_all_checkpoints_are_broken_it_says_so_and_the_advice_works(halted, tiny, interrupt_at):
+    for weights in (halted / "checkpoints").glob("*/model.safetensors"):
+        weights.write_bytes(b"?")
+    with (
+        pytest.warns(UserWarning, match="it is skipped"),
+        pytest.raises(CheckpointError, match="has 1 checkpoint, all broken: start again with") as caught,
+    ):
+        finetune(halted, resume=True)
+    words = str(caught.value).partition("start again with etude ")[2].split()
+    assert words == ["finetune", str(halted / "recipe.yaml"), "output=null"]
+    assert main([*words, "--dry-run"]) == 0
 
 
 def test_a_run_without_a_checkpoint_says_how_to_start_again(halted):

@@ -66,8 +66,9 @@ function chart(name, t, lines, { height = 220, ticks = plain } = {}) {
   place.replaceChildren();
   if (!t.length || !lines.length) { element("p", "Nothing was measured.", place).className = "lead"; return; }
   const top = Math.max(...lines.map((line) => line.values.reduce((a, b) => Math.max(a, b ?? a), -Infinity)));
+  // What lies lower runs along the bottom.
   const floor = logarithmic ? top / 1e5 : -Infinity;
-  const data = [t, ...lines.map((line) => logarithmic ? line.values.map((x) => x >= floor && x > 0 ? x : null) : line.values)];
+  const data = [t, ...lines.map((line) => logarithmic ? line.values.map((x) => x > 0 ? Math.max(x, floor) : null) : line.values)];
   const axis = { stroke: css("--muted"), font: FONT, ticks: { show: false } };
   const whole = (u, a, b) => a <= t[0] && b >= t.at(-1) ? [0, D.total] : [a, b];
   const u = new uPlot({

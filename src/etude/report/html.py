@@ -116,18 +116,26 @@ def _result(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
         }
         for name, row in test.items()
     ]
-    best = found.get("best") or {}
     return {
         "kind": kind,
         "claim": sentence.rpartition(": ")[0] + "." if found.get("paired") else sentence,
         "metric": metric,
         "falling": not found["greater_is_better"],
         "value": _score(ours.get(metric)),
-        "chosen": f"best checkpoint, of update {count(best['k'])}" if best.get("k") is not None else "",
+        "chosen": _chosen(found.get("best") or {}),
         "others": others,
         "rows": rows,
         **_gain(found.get("paired") or {}),
     }
+
+
+def _chosen(best: Mapping[str, Any]) -> str:
+    """Which checkpoint the result is of; without a value it stands in for the best, which is broken."""
+    if best.get("k") is None:
+        return ""
+    if best.get("value", 0.0) is None:
+        return f"checkpoint of update {count(best['k'])}, the newest good one: the best is broken"
+    return f"best checkpoint, of update {count(best['k'])}"
 
 
 def _gain(paired: Mapping[str, Any]) -> dict[str, Any]:

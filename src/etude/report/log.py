@@ -70,7 +70,9 @@ class Records:
     """What a log says. The lists hold the run in force; `abandoned` what a resume or a rollback has undone.
 
     `starts` are those of all its processes; `end` is None while the last one runs, or if it was killed.
-    `edits` holds a rollback itself too.
+    `edits` holds a rollback itself too; `listed` is the driver's own list of edits, in which those that a
+    rollback has undone stand as well. `story` has all records in force in the order of their happening, and
+    every start.
     """
 
     starts: list[Record]
@@ -81,6 +83,8 @@ class Records:
     actions: list[Record]
     end: Record | None
     abandoned: list[Record]
+    listed: list[Record]
+    story: list[Record]
 
     @property
     def start(self) -> Record:
@@ -103,6 +107,7 @@ def read(path: Path) -> Records:
             if starts:
                 branch.resume(record.get("resumed"))
             starts.append(record)
+            branch.kept.append(record)
         elif not starts:
             raise CheckpointError(f"{path}: line {number} stands before the record of the run's start")
         elif kind != "end":
@@ -111,7 +116,14 @@ def read(path: Path) -> Records:
     if not starts:
         raise CheckpointError(f"{path} has no record yet: the run was stopped before it began")
     kept = {kind: [r for r in branch.kept if r.get("type") == kind] for kind in KINDS}
-    return Records(starts, *kept.values(), end=end, abandoned=branch.abandoned)
+    return Records(
+        starts,
+        *kept.values(),
+        end=end,
+        abandoned=branch.abandoned,
+        listed=branch.edits,
+        story=branch.kept,
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Record]]:
@@ -164,11 +176,11 @@ class _Branch:
     def resume(self, resumed: Record | None) -> None:
         """A new process goes on from a checkpoint, or from the beginning."""
         if resumed is None:
-            self._keep(lambda record: False)
+            self._keep(lambda record: record.get("type") == "start")
             self.edits = []
             return
         t, name = resumed["t"], resumed["checkpoint"]
-        known = self.counts.get(name)
+        known = resumed.get("edits", self.counts.get(name))
         self.edits = (
             [e for e in self.edits if e["at"] <= t + TOLERANCE] if known is None else self.edits[:known]
         )
@@ -186,6 +198,8 @@ class _Branch:
         def wanted(record: Record) -> bool:
             if record.get("type") == "edit":
                 return id(record) in listed
+            if record.get("type") == "start":
+                return True
             return id(record) in before if stop is not None else _time(record) <= t + TOLERANCE
 
         self._keep(wanted)

@@ -70,8 +70,10 @@ def facts(log: "Records") -> list[str]:
 def state(log: "Records") -> tuple[str, str]:
     """A title and a sentence about a run that did not go its whole way; two empty texts for one that did."""
     total = log.start["span"]["total"]
-    done = log.updates[-1]["k"] + 1 if log.updates else 0
-    where = f"after {count(done)} updates" + (f" of {clock(total)} planned" if total else "")
+    last = log.updates[-1] if log.updates else {"k": -1, "skipped": False}
+    done = last["k"] + (not last["skipped"])  # the number of one that was dropped is that of the next, too
+    where = f"after {count(done)} update{'s' * (done != 1)}"
+    where += f" of {clock(total)} planned" if total else ""
     resume = "“etude finetune --resume” goes on from its newest checkpoint."
     if log.end is None:
         return (
@@ -81,7 +83,8 @@ def state(log: "Records") -> tuple[str, str]:
     if log.end["reason"] == "interrupted":
         return "Interrupted", f"{where}. {resume}"
     if log.end["reason"] == "stopped":
-        return "Stopped", f"{where}."
+        stops = [edit for edit in log.edits if edit["edit"] == "stop"]
+        return "Stopped", f"{where}{edit_text(stops[-1]).removeprefix('stopped') if stops else ''}."
     return "", ""
 
 
@@ -99,21 +102,28 @@ def sampling(tick: float, span: Mapping[str, Any]) -> str:
 
 
 def marks(log: "Records") -> list[dict[str, Any]]:
-    """What happened at a moment, as {t, kind, text}; kinds are edit, action, resume, checkpoint and best."""
-    found = [{"t": edit["at"], "kind": "edit", "text": edit_text(edit)} for edit in log.edits]
-    for some in _in_a_row(log.actions):
-        found.append({"t": some[0]["t"], "kind": "action", "text": action_text(some)})
-    for start in log.starts:
-        if resumed := start["resumed"]:
-            text = f"resumed from checkpoint {resumed['checkpoint']}"
-            found.append({"t": resumed["t"], "kind": "resume", "text": text})
+    """What happened at a moment, as {t, kind, text}; kinds are edit, action, resume, checkpoint and best.
+
+    In the order in which it happened: a rollback stands before what it changed at an earlier time.
+    """
+    rows = {id(some[0]): some for some in _in_a_row(log.actions)}
     best = ((result(log) or {}).get("best") or {}).get("checkpoint")
-    for one in log.checkpoints:
-        kind = "best" if one["name"] == best else "checkpoint"
-        found.append(
-            {"t": one["t"], "kind": kind, "text": f"{kind.replace('best', 'best checkpoint')} {one['name']}"}
-        )
-    return sorted(found, key=lambda mark: mark["t"])
+    found = []
+    for one in log.story:
+        kind, t = one["type"], one.get("t")
+        if kind == "edit":
+            t, text = one["at"], edit_text(one)
+        elif kind == "action" and id(one) in rows:
+            text = action_text(rows[id(one)])
+        elif kind == "start" and (resumed := one["resumed"]):
+            kind, t, text = "resume", resumed["t"], f"resumed from checkpoint {resumed['checkpoint']}"
+        elif kind == "checkpoint":
+            kind = "best" if one["name"] == best else kind
+            text = f"{kind.replace('best', 'best checkpoint')} {one['name']}"
+        else:
+            continue
+        found.append({"t": t, "kind": kind, "text": text})
+    return found
 
 
 def edit_text(edit: Mapping[str, Any]) -> str:
@@ -182,7 +192,7 @@ def _worst(log: "Records") -> float | None:
     if any(one[key] != start[key] for one in log.starts for key in ("plan", "span", "groups")):
         return None
     try:
-        edits = [{key: value for key, value in edit.items() if key != "type"} for edit in log.edits]
+        edits = [{key: value for key, value in edit.items() if key != "type"} for edit in log.listed]
         rates = rates_from_state({**start, "edits": edits})
         made = [update for update in log.updates if not update["skipped"]]
         for i in spread(len(made), 2000):

@@ -119,27 +119,43 @@ def read(path: Path) -> Checkpoint:
     return Checkpoint(path, int(named[2]), read_json(path / STATE))
 
 
-def newest(folder: Path) -> Checkpoint | None:
+def newest(folder: Path, *, planned: bool = False) -> Checkpoint | None:
     """The complete checkpoint with the most updates, None if there is none.
 
-    A broken one is skipped with an `EtudeWarning` that names it and what is wrong with it.
+    With `planned`, of those that an uninterrupted run has too, if there is one. A broken one is skipped with
+    an `EtudeWarning` that names it and what is wrong with it.
     """
+    unplanned = None
     for path in _folders(folder):
         try:
-            return read(path)
+            found = read(path)
         except CheckpointError as error:
             warnings.warn(EtudeWarning(f"{error}; it is skipped"), stacklevel=2)
-    return None
+            continue
+        if not (planned and found.state.get("interrupted")):
+            return found
+        unplanned = unplanned or found
+    return unplanned
+
+
+def count(folder: Path) -> int:
+    """How many checkpoints there are, good and broken ones."""
+    return len(_folders(folder))
 
 
 def prune(folder: Path, keep: int, best: str | None = None) -> None:
-    """Remove all but the newest `keep` complete checkpoints and the one named `best`."""
+    """Remove all but the newest `keep` complete checkpoints, the one named `best`, and what they need.
+
+    From each of the kept ones a run may go on, so the best that it knows of stays; and those that an
+    interrupt has made stand beside the newest `keep` of the others, to which a rollback goes.
+    """
     _tidy(folder)
-    left = keep
+    complete = {path: _state(path) for path in _folders(folder) if looks_complete(path)}
+    planned = [path for path, state in complete.items() if not state.get("interrupted")]
+    kept = {*list(complete)[:keep], *planned[:keep]}
+    named = {best, *((complete[path].get("best") or {}).get("checkpoint") for path in kept)}
     for path in _folders(folder):
-        if left and looks_complete(path):
-            left -= 1
-        elif path.name != best:
+        if path not in kept and path.name not in named:
             _remove(path)
 
 
@@ -149,6 +165,14 @@ def remove_after(folder: Path, updates: int) -> None:
     for path in _folders(folder):
         if int(path.name) > updates:
             _remove(path)
+
+
+def _state(path: Path) -> Mapping[str, Any]:
+    """The state of a checkpoint whose files are there; an empty one if it cannot be read."""
+    try:
+        return read_json(path / STATE)
+    except CheckpointError:
+        return {}
 
 
 def _folders(folder: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 
 import etude.control
 from etude.control.controller import CONTROLLERS, Clip, Controller, Discard
+from etude.control.driver import Driver
 from etude.control.early_stop import early_stop
 from etude.control.reading import READINGS
 from etude.errors import EtudeError, RecipeError, near
@@ -19,23 +20,38 @@ Entries = list[dict[str, dict[str, Any]]]
 
 
 def read(value: Any) -> Entries:
-    """The controllers with their options, each a mapping of one name.
+    """The controllers with their options, each a mapping of one name; raises `RecipeError`.
 
     >>> read(["spike", {"early_stop": {"patience": 2}}])
     [{'spike': {}}, {'early_stop': {'patience': 2}}]
     """
-    if isinstance(value, str | Mapping):
-        value = [value] if isinstance(value, str) else [{name: one} for name, one in value.items()]
-    if not isinstance(value, list | tuple):
-        raise ValueError("must be a list of controllers")
-    entries = [_entry(one) for one in value]
-    names = [options.get("name", name) for entry in entries for name, options in entry.items()]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"has {' and '.join(twice)} twice; give one of them another name")
-    for entry in entries:
-        for name, options in entry.items():
-            _made(name, options)
+    entries = _entries(value)
+    names = [_name(entry) for entry in entries]
+    for i, (name, entry) in enumerate(zip(names, entries, strict=True), 1):
+        ((kind, options),) = entry.items()
+        try:
+            _made(kind, options)
+        except RecipeError as error:
+            raise RecipeError(f"control, entry {i}: {error}") from None
+        if name in names[: i - 1]:
+            nameable = "name" in inspect.signature(_registry()[kind]).parameters
+            advice = f"give one of them another name, as in {{{kind}: {{name: second}}}}"
+            raise RecipeError(f"control has {name} twice; {advice if nameable else 'write it once'}")
     return entries
+
+
+def changed(value: Any, changes: Mapping[str, Any]) -> Entries:
+    """The controllers of a recipe with the options of some changed, by name; a new name joins them.
+
+    >>> changed(["spike", {"plateau": {"patience": 5, "factor": 0.3}}], {"plateau": {"patience": 2}})
+    [{'spike': {}}, {'plateau': {'patience': 2, 'factor': 0.3}}]
+    """
+    entries = {_name(entry): entry for entry in _entries(value)}
+    for name, options in changes.items():
+        ((kind, before),) = entries.get(name, {name: {}}).items()
+        ((_, own),) = _entry({kind: options}).items()
+        entries[name] = {kind: before | own}
+    return list(entries.values())
 
 
 Control = Annotated[Entries, BeforeValidator(read)]
@@ -49,9 +65,9 @@ def make(
     `metrics` says of each metric of an evaluation whether greater is better; a controller that is not told
     what to read reads `metric`. Raises `RecipeError` for a metric that nothing gives, with the near ones.
     """
-    made = [_made(name, options, metrics, metric) for entry in entries for name, options in entry.items()]
+    made = [_made(kind, options, metrics, metric) for entry in entries for kind, options in entry.items()]
     if patience is not None:
-        if any("early_stop" in entry for entry in entries):
+        if any("early_stop" in (kind, _name(entry)) for entry in entries for kind in entry):
             raise RecipeError(f"patience: {patience} and control both say early_stop; write one of them")
         made.append(early_stop(metric, patience, greater_is_better=metrics[metric]))
     for one in made:
@@ -64,21 +80,53 @@ def lines(controllers: Iterable[Controller]) -> list[str]:
     return [f"{one.name}: {_settings(one)}; reads {', '.join(one.reads)}" for one in controllers]
 
 
+def since(then: Mapping[str, Any], driver: Driver) -> list[str]:
+    """A line for each controller that a resumed run has and its checkpoint had not, or the other way round.
+
+    `then` is the memory in the checkpoint. One that reads another metric than then has nothing to remember.
+    """
+    gone = [f"{name}: is gone" for name in then if name not in driver.memory]
+    shown = zip(driver.controllers, lines(driver.controllers), strict=True)
+    return gone + [
+        f"{line}; {'begins anew' if one.name in then else 'is new'}"
+        for one, line in shown
+        if driver.memory[one.name] != then.get(one.name)
+    ]
+
+
 def _settings(one: Any) -> str:
     values = {key: value for key, value in vars(one).items() if key != "name" and value not in one.reads}
     return ", ".join(f"{key} {scalar(value)}" for key, value in values.items())
 
 
+def _entries(value: Any) -> Entries:
+    if value is None or isinstance(value, str | Mapping):
+        value = [value] if isinstance(value, str) else [{name: one} for name, one in (value or {}).items()]
+    if not isinstance(value, list | tuple):
+        raise RecipeError(f"control must be a list of controllers, as in [spike], and not {value!r}")
+    return [_entry(one) for one in value]
+
+
+def _name(entry: Mapping[str, Mapping[str, Any]]) -> Any:
+    ((kind, options),) = entry.items()
+    return options.get("name", kind)
+
+
 def _entry(one: Any) -> dict[str, dict[str, Any]]:
     if isinstance(one, str):
         one = {one: None}
+    if isinstance(one, Controller):
+        raise RecipeError(
+            f"control takes controllers by name, with their options, as in "
+            f'control=[{{"plateau": {{"patience": 2}}}}], and not one that is made: {one!r}'
+        )
     if not isinstance(one, Mapping) or len(one) != 1:
-        raise ValueError(f"must have entries such as {{spike: {{policy: skip}}}}, and not {one!r}")
+        raise RecipeError(f"control must have entries such as {{spike: {{policy: skip}}}}, and not {one!r}")
     ((name, options),) = one.items()
     if name not in _registry():
-        raise ValueError(f"knows no controller {name!r}{near(str(name), _registry())}")
+        raise RecipeError(f"control knows no controller {name!r}{near(str(name), _registry())}")
     if options is not None and not isinstance(options, Mapping):
-        raise ValueError(f"must give {name} its options as a mapping, and not {options!r}")
+        raise RecipeError(f"control must give {name} its options as a mapping, and not {options!r}")
     return {name: {str(key): value for key, value in (options or {}).items()}}
 
 
@@ -96,7 +144,10 @@ def _made(
     known = inspect.signature(maker).parameters
     for key in options:
         if key not in known:
-            raise ValueError(f"gives {name} an unknown option {key!r}{near(key, known)}")
+            raise RecipeError(f"{name} has no option {key!r}{near(key, known)}")
+    for key, parameter in known.items():
+        if parameter.default is parameter.empty and key not in options:
+            raise RecipeError(f"{name} needs {key}, as in {{{name}: {{{key}: 0.9}}}}")
     if metrics is not None and "metric" in known:
         # The names of a Trainer's evaluations are taken as well; here an evaluation has no prefix.
         watched = str(options.get("metric") or known["metric"].default)
@@ -108,17 +159,19 @@ def _made(
             options.setdefault("greater_is_better", metrics.get(options["metric"], False))
     try:
         return maker(**options)
-    except (EtudeError, TypeError) as error:
-        raise ValueError(f"is refused by {name}: {error}") from None
+    except EtudeError as error:
+        raise RecipeError(str(error)) from None
+    except TypeError as error:
+        raise RecipeError(f"{name}: {error}") from None
 
 
 def _check_readings(one: Controller, metrics: Mapping[str, bool]) -> None:
     every = (*READINGS, *metrics)
     for reading in one.reads:
         if reading not in every:
-            raise RecipeError(
-                f"control: {one.name} reads {reading!r}, which nothing gives{near(reading, every)}"
-            )
+            bare = reading.partition("_")[2]  # validation_loss
+            close = f"; did you mean {bare!r}?" if bare in metrics else near(reading, every)
+            raise RecipeError(f"control: {one.name} reads {reading!r}, which nothing gives{close}")
     of_updates = {reading in READINGS for reading in one.reads}
     if len(of_updates) > 1:
         raise RecipeError(

@@ -153,8 +153,11 @@ def _resume(
             )
     saved = checkpoint.newest(folder.checkpoints)
     if saved is None:
+        there = checkpoint.count(folder.checkpoints)
+        what = "no checkpoint yet" if not there else f"{there} checkpoint{'s' * (there != 1)}, all broken"
+        elsewhere = " output=null" if recipe.output else ""  # its own folder is occupied by this run
         raise CheckpointError(
-            f"{folder.path} has no checkpoint yet: start again with etude finetune {folder.recipe}"
+            f"{folder.path} has {what}: start again with etude finetune {folder.recipe}{elsewhere}"
         )
     console = _console()
     for record in renamed:

@@ -1,7 +1,8 @@
 """Several sources of settings to one: what a later one says replaces what an earlier one said.
 
 Within one source two keys that say the same thing contradict each other; across sources the later one wins,
-also with another key (`updates` over the file's `epochs`), unless it changes one half of a whole.
+also with another key (`updates` over the file's `epochs`), unless it changes one half of a whole. Only
+controllers that are said as a mapping, as in `control.plateau.patience=2`, change those of the same names.
 """
 
 import dataclasses
@@ -10,6 +11,7 @@ from typing import Any
 
 from etude.errors import RecipeError
 from etude.train import names
+from etude.train.control import changed
 from etude.train.kinds import FIND, number
 from etude.train.names import Renamed
 
@@ -28,6 +30,8 @@ class Merged:
         own, records = names.translate(source)
         said = {key: source[key] for key in names.SCHEDULE if key in source}
         old = {record.native: record.old for record in records}
+        if isinstance(own.get("control"), Mapping) and self.values.get("control"):
+            own["control"] = changed(self.values["control"], own["control"])
         if own.get("lr") == FIND and is_schedule(self.values.get("lr")) and own.get("schedule") is None:
             own["schedule"] = _path(self.values["lr"])
         self._refuse(own, said, old)

@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from etude.errors import MissingExtra
+from etude.errors import CheckpointError, EtudeWarning, MissingExtra
+from etude.train import checkpoint
 from etude.train.checkpoint import OPTIMIZER, RNG, STATE
 from etude.train.folder import RunFolder
 from etude.train.manifest import MANIFEST
@@ -26,9 +28,7 @@ def finish(session: "Session", console: "Console") -> dict[str, Any]:
 
     prepared, folder = session.prepared, session.folder
     accelerator, task = prepared.accelerator, prepared.task
-    best = folder.checkpoints / (
-        session.best["checkpoint"] if session.best else f"{session.loop.clock.updates:08d}"
-    )
+    best, chosen = _chosen(session)
     tuned = task.build(str(best), prepared.data.labels).model.to(accelerator.device)
     found = logits(accelerator, tuned, task, prepared.tokenizer, prepared.encoded["test"])
     metrics = task.score(found, np.asarray(prepared.data.test.labels))
@@ -39,7 +39,7 @@ def finish(session: "Session", console: "Console") -> dict[str, Any]:
     rivals = baselines(
         accelerator, frozen, task, prepared.tokenizer, prepared.encoded, prepared.data, prepared.metric
     )
-    outcome = result(task, prepared.metric, session.best, found, prepared.data, rivals)
+    outcome = result(task, prepared.metric, chosen, found, prepared.data, rivals)
     if accelerator.is_main_process:
         _copy_model(best, folder.model)
         folder.best.write_text(json.dumps(outcome, indent=1, allow_nan=False), encoding="utf-8")
@@ -50,11 +50,35 @@ def finish(session: "Session", console: "Console") -> dict[str, Any]:
     return outcome
 
 
-def _copy_model(checkpoint: Path, model: Path) -> None:
+def _chosen(session: "Session") -> tuple[Path, dict[str, Any] | None]:
+    """The best checkpoint, every byte of it verified, and what `best.json` says of it.
+
+    Where it is broken, the newest good one, with a warning: training is done, and its result is worth having.
+    """
+    from accelerate.utils import broadcast_object_list
+
+    folder, best = session.folder.checkpoints, session.best
+    path = folder / (best["checkpoint"] if best else f"{session.loop.clock.updates:08d}")
+    if session.prepared.accelerator.is_main_process:
+        try:
+            checkpoint.read(path)
+        except CheckpointError as error:
+            path, good = None, checkpoint.newest(folder)
+            if good is not None:
+                warnings.warn(EtudeWarning(f"{error}; the result is that of {good.path}"), stacklevel=3)
+                path, metric = good.path, session.prepared.metric
+                best = {"metric": metric, "value": None, "checkpoint": good.name, "k": good.updates}
+    path, best = broadcast_object_list([path, best])
+    if path is None:
+        raise CheckpointError(f"{folder} has no good checkpoint to test")
+    return path, best
+
+
+def _copy_model(saved: Path, model: Path) -> None:
     """The files of a checkpoint that make a plain Hugging Face folder, in one move."""
     partial = model.with_name(".model.tmp")
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(checkpoint, partial, ignore=shutil.ignore_patterns(OPTIMIZER, RNG, STATE, MANIFEST))
+    shutil.copytree(saved, partial, ignore=shutil.ignore_patterns(OPTIMIZER, RNG, STATE, MANIFEST))
     shutil.rmtree(model, ignore_errors=True)
     os.replace(partial, model)
 
@@ -67,5 +91,7 @@ def write_report(folder: RunFolder, console: "Console") -> None:
         path = build(folder.path)
     except MissingExtra as missing:
         console.print(f"report: {missing}")
+    except KeyboardInterrupt:
+        console.print(f"report: not written; etude report {folder.path}", soft_wrap=True)
     else:
         console.print(f"report: {path}", soft_wrap=True)

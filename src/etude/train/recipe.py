@@ -287,8 +287,9 @@ def _checked(values: Mapping[str, Any], old: Mapping[str, str]) -> Recipe:
 
 
 def _fault(key: str, fault: Any, old: Mapping[str, str]) -> str:
-    reason = str(fault.get("ctx", {}).get("error", "")) or fault["msg"].replace("Input should be", "must be")
-    if not key:
+    error = fault.get("ctx", {}).get("error", "")
+    reason = str(error) or fault["msg"].replace("Input should be", "must be")
+    if not key or isinstance(error, RecipeError):  # which says all that there is to say
         return reason
     info = FIELDS[key]
     called = f"{old[key]} ({key})" if key in old else key

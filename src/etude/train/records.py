@@ -28,12 +28,18 @@ def group_records(prepared: "Setup") -> list[dict[str, Any]]:
 
 
 def start_record(session: "Session", saved: Checkpoint | None) -> dict[str, Any]:
-    """The first record of a process: what it runs, on what, and from which checkpoint it goes on."""
+    """The first record of a process: what it runs, on what, and from which checkpoint it goes on.
+
+    `edits` is how many of the driver's list that checkpoint has: the log may know of more.
+    """
     import torch
     import transformers
 
     prepared, loop = session.prepared, session.loop
-    accelerator = prepared.accelerator
+    accelerator, resumed = prepared.accelerator, None
+    if saved is not None:
+        resumed = {"checkpoint": saved.name, "t": loop.t, "updates": loop.clock.updates}
+        resumed["edits"] = len(loop.driver.edits)
     return {
         "type": "start",
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -56,5 +62,5 @@ def start_record(session: "Session", saved: Checkpoint | None) -> dict[str, Any]
         "groups": group_records(prepared),
         "data": prepared.data.record(),
         "found": prepared.found and {**prepared.found.to_dict(), "page": prepared.found.page()},
-        "resumed": saved and {"checkpoint": saved.name, "t": loop.t, "updates": loop.clock.updates},
+        "resumed": resumed,
     }

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 def roll_back(session: "Session", asked: Restore) -> None:
     """Load the newest good checkpoint on every process, and say so in the driver and in the log.
 
+    One that only an interrupt has made is passed over, as long as there is another: a run that was
+    interrupted goes back to where the one that was not does.
+
     The place in the data stays or goes further ahead, so that what was drawn since the checkpoint is skipped.
     The memory of the controller that asked stays too. The checkpoint is written anew, with the edits: a run
     that is killed now goes on behind the rollback, and a second one knows of the first. Raises
@@ -56,7 +59,7 @@ def _agreed(session: "Session") -> Checkpoint:
     from accelerate.utils import broadcast_object_list
 
     accelerator, folder = session.prepared.accelerator, session.folder
-    saved = checkpoint.newest(folder.checkpoints) if accelerator.is_main_process else None
+    saved = checkpoint.newest(folder.checkpoints, planned=True) if accelerator.is_main_process else None
     (path,) = broadcast_object_list([saved and saved.path])
     if path is None:
         raise CheckpointError(f"{folder.path} has no good checkpoint to go back to")

@@ -63,7 +63,7 @@ def train(
     """
     from etude.report.log import Log
     from etude.report.terminal import Progress
-    from etude.train import checkpoint
+    from etude.train import checkpoint, control
     from etude.train.interrupt import Interrupt
     from etude.train.outcome import finish, write_report
     from etude.train.records import start_record
@@ -78,6 +78,8 @@ def train(
             session.restore(saved, on_mismatch)
         except PlanMismatch as mismatch:
             raise _in_words(mismatch, folder) from None
+        for line in control.since(saved.state["driver"]["controllers"], loop.driver):
+            console.print(f"control: {line}", soft_wrap=True)
         if main:
             checkpoint.remove_after(folder.checkpoints, saved.updates)
             if on_mismatch != "checkpoint" and folder.recipe.read_text("utf-8") != prepared.recipe.dump():
@@ -93,7 +95,12 @@ def train(
         with Interrupt(notice) as interrupt:
             loop.began = time.perf_counter()
             reason = session.train(interrupt)
-        result = None if reason == "interrupted" else finish(session, console)
+        result = None
+        if reason != "interrupted":
+            try:
+                result = finish(session, console)
+            except KeyboardInterrupt:  # the weights are saved; to go on is to test them
+                reason = "interrupted"
         end = {"type": "end", "reason": reason, "k": loop.clock.updates, "t": loop.t, "seconds": loop.seconds}
         session.write({**end, "result": result})
     finally:

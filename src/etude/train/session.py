@@ -1,5 +1,6 @@
 """A run under way: the loop with its log, its progress, its evaluations and its checkpoints."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 
 from etude.control.controller import Action, Clip, Discard, Restore
 from etude.control.driver import Driver
-from etude.core.edit import Stop
+from etude.core.edit import Edit, Rollback, Stop
 from etude.report.log import Log
 from etude.report.terminal import Progress
 from etude.torch import processes, sink
@@ -21,6 +22,7 @@ from etude.train.interrupt import Interrupt
 from etude.train.loop import Loop
 from etude.train.order import Order
 from etude.train.rollback import roll_back
+from etude.train.said import Said
 from etude.train.setup import Setup, seed_everything
 from etude.train.state import generators, place, put_back, state
 
@@ -57,13 +59,16 @@ class Session:
     def __init__(self, prepared: Setup, loop: Loop, folder: RunFolder, log: Log | None, progress: Progress):
         self.prepared, self.loop, self.folder, self.log, self.progress = prepared, loop, folder, log, progress
         self.best: dict[str, Any] | None = None
-        self._edits = 0
         self.evaluated = -1.0
+        self._edits = 0
+        self._saved = -1  # updates in the last checkpoint
+        self._said = Said(progress.message)
 
     def train(self, interrupt: Interrupt) -> str:
         """Go on to the end of the clock; returns "finished", "stopped" (by a controller) or "interrupted".
 
-        After an interrupt the update under way is finished and a checkpoint is saved.
+        After an interrupt the update under way is finished, and a checkpoint is saved if there is none of
+        that update: what was dropped since one is tried again.
         """
         loop, every = self.loop, self.prepared.eval_every
         self.progress.start(loop.driver.total, loop.t, loop.planned_batch)
@@ -73,7 +78,8 @@ class Session:
             while not loop.done:
                 if self._asked(interrupt):
                     self.flush()
-                    self.save()
+                    if self._saved != loop.clock.updates:
+                        self.save(interrupted=True)
                     return "interrupted"
                 begin = loop.t
                 loop.update()
@@ -87,8 +93,9 @@ class Session:
                     if not self.act(self.evaluate()):
                         self.save()
         finally:
+            self._said.end()
             self.progress.stop()
-        return "stopped" if any(isinstance(edit, Stop) for edit in loop.driver.edits) else "finished"
+        return "stopped" if _stopped(loop.driver.edits) else "finished"
 
     def _asked(self, interrupt: Interrupt) -> bool:
         accelerator = self.prepared.accelerator
@@ -112,7 +119,9 @@ class Session:
             if isinstance(one, Restore):
                 back = one
             else:
-                self.progress.message(f"{one.author}: {one.reason}; {DONE[type(one)]}")
+                self._said.again(f"{one.author}: {one.reason}; {DONE[type(one)]}")
+        if back is not None or not asked:
+            self._said.end()
         self.log_edits()
         if back is not None:
             roll_back(self, back)
@@ -169,7 +178,7 @@ class Session:
             self.progress.message(f"{edit.author}: {edit.reason}")
         self._edits = len(self.loop.driver.edits)
 
-    def save(self) -> None:
+    def save(self, interrupted: bool = False) -> None:
         """Write a checkpoint, then drop those that neither `keep` nor the best needs."""
         accelerator, loop = self.prepared.accelerator, self.loop
         rng = generators(accelerator)
@@ -181,11 +190,12 @@ class Session:
                 tokenizer=self.prepared.tokenizer,
                 optimizer=core(loop.optimizer),
                 rng=rng,
-                state=state(loop, self.best),
+                state=state(loop, self.best, interrupted),
             )
             self.write({"type": "checkpoint", "k": loop.clock.updates, "t": loop.t, "name": saved.name})
             best = self.best["checkpoint"] if self.best else None
             checkpoint.prune(self.folder.checkpoints, self.prepared.recipe.keep, best)
+        self._saved = loop.clock.updates
         accelerator.wait_for_everyone()
 
     def restore(self, saved: Checkpoint, on_mismatch: str | None) -> None:
@@ -200,3 +210,13 @@ class Session:
         place(loop, saved)
         self.best = saved.state["best"]
         self._edits = len(loop.driver.edits)
+        self._saved = saved.updates
+
+
+def _stopped(edits: Sequence[Edit]) -> bool:
+    """Whether the edits in force end the run: after a rollback they are the first `keep` of the list."""
+    after = [False]
+    for edit in edits:
+        before = after[edit.keep] if isinstance(edit, Rollback) else after[-1]
+        after.append(before or isinstance(edit, Stop))
+    return after[-1]

@@ -1,5 +1,6 @@
 """Everything a run needs before its first update: data, model, plan and rates, all checked."""
 
+import os
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
 
 from etude.control.controller import Controller
+from etude.control.driver import Driver
 from etude.core.edit import Stretch
 from etude.core.length import Span, measure
 from etude.core.plan import Plan
@@ -131,6 +133,7 @@ def setup(recipe: Recipe, *, smoke: bool = False, weights: Path | None = None) -
     loaded.tokenizer.model_max_length = recipe.max_length
     settled, plan = _plan(recipe, loaded.model)
     rates = _smoked(_rates(recipe, plan, encoded["train"], accelerator), smoke)
+    Driver(rates, controllers=controllers)  # which refuses those that do not fit the plan
     prepared = Setup(
         recipe, found, task, metric, loaded.model, loaded.tokenizer, loaded.notes, encoded,
         settled, plan, rates, accelerator, smoke, controllers,
@@ -163,7 +166,14 @@ def _accelerator(recipe: Recipe) -> Accelerator:
 
     # A second run in one process (a notebook) may ask for another precision than the first.
     AcceleratorState._reset_state(reset_partial_state=False)
-    return Accelerator(mixed_precision=recipe.precision)
+    accelerator = Accelerator(mixed_precision=recipe.precision)
+    started = int(os.environ.get("WORLD_SIZE", 1))
+    if started > 1 and accelerator.num_processes == 1:
+        raise RecipeError(
+            f"{started} processes were started (WORLD_SIZE), and Accelerate would make {started} runs of one "
+            f"process each; on CPUs set ACCELERATE_USE_CPU=true"
+        )
+    return accelerator
 
 
 def _plan(recipe: Recipe, model: Any) -> tuple[Layout, Plan]:

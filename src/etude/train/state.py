@@ -15,8 +15,11 @@ from etude.train.order import Order
 FORMAT = 1
 
 
-def state(loop: Loop, best: dict[str, Any] | None) -> dict[str, Any]:
-    """The run as strict JSON: what a checkpoint holds beside weights, moments and torch's generators."""
+def state(loop: Loop, best: dict[str, Any] | None, interrupted: bool = False) -> dict[str, Any]:
+    """The run as strict JSON: what a checkpoint holds beside weights, moments and torch's generators.
+
+    `interrupted`: only an interrupt has made this checkpoint.
+    """
     accelerator = loop.accelerator
     version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state()
@@ -33,6 +36,7 @@ def state(loop: Loop, best: dict[str, Any] | None) -> dict[str, Any]:
         },
         "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
         "best": best,
+        "interrupted": interrupted,
     }
 
 
