@@ -121,3 +121,18 @@ def test_nothing_but_nan_ends_the_fit():
 def test_a_guard_that_may_roll_back_is_refused():
     with pytest.raises(PlanError, match="spike may roll back, which a fit cannot do"):
         LearningRateControl(spike("rollback"))
+
+
+def test_the_small_last_batch_of_an_epoch_is_no_spike():
+    """37 examples in batches of 4: the last has one, whose loss is 50 times the others'."""
+    net = Net({9: 50.0})
+    data = torch.utils.data.TensorDataset(torch.randn(37, 4, generator=torch.Generator().manual_seed(1)))
+    quiet = dict.fromkeys(
+        ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False
+    )
+    control = LearningRateControl(spike(warmup=4))
+    trainer = Trainer(accelerator="cpu", max_epochs=3, callbacks=[control], **quiet)
+    trainer.fit(net, DataLoader(data, batch_size=4))
+    scheduler = trainer.lr_scheduler_configs[0].scheduler
+    assert scheduler.last_epoch == 30
+    assert len(scheduler.driver.memory["spike"]["read"]["train_loss"]) == 27

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 import etude.lightning
 from etude import Group, Plan, Stretch, early_stop
-from etude.errors import PlanMismatch
+from etude.errors import EtudeError, PlanMismatch
 from etude.lightning import LearningRateControl
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(num_workers|val_dataloader|not resumable|litlogger).*")
@@ -115,6 +115,21 @@ def test_pain_34_patience_is_not_lost(tmp_path):
         fit(Net(losses), first, control)
     again = fit(Net(losses), Watch(), control, path=first.path)
     assert list(again) == [4]
+
+
+def test_a_fit_that_a_controller_ended_is_not_trained_beyond_its_end(tmp_path):
+    losses = [None, 1.0, 1.1, 1.2, 1.3]
+    control = LearningRateControl(early_stop("val_loss", patience=2))
+
+    class Keep(Callback):
+        def on_fit_end(self, trainer, net):
+            trainer.save_checkpoint(tmp_path / "ended.ckpt")
+
+    assert list(fit(Net(losses), Watch(), control, Keep())) == [1, 2, 3]
+    net, watch = Net(losses), Watch()
+    with pytest.raises(EtudeError, match=r"has ended at 3, by Stop\(at=3.0, author='early_stop'"):
+        fit(net, watch, control, path=tmp_path / "ended.ckpt")
+    assert watch.rows == {}
 
 
 def test_pain_2_a_longer_fit_asks_what_is_meant(tmp_path):

@@ -9,9 +9,9 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 import etude
-from etude import Advance, Plan, Redraw, Scale, Stop, Stretch, early_stop
+from etude import Advance, Plan, Redraw, Scale, Stop, Stretch, early_stop, extend, target
 from etude.control.controller import Restore
-from etude.errors import EtudeError, ForeignChange
+from etude.errors import EtudeError, EtudeWarning, ForeignChange, PlanError, ScheduleError
 from etude.trainer import attach
 
 EVALUATING = {"evaluate": 4, "eval_strategy": "steps", "eval_steps": 2}
@@ -119,13 +119,89 @@ def test_a_run_cannot_outlast_the_trainers_data(make, used):
     trainer = make()
     attached = attach(trainer, "0.1 * linear()")
     trainer.add_callback(At(3, lambda _: attached.edit(Stretch(3, 12))))
-    with pytest.raises(EtudeError, match="until 12, and the trainer ends after 6 updates: give it as many"):
+    with pytest.raises(EtudeError, match="until 12, and the trainer ends after 6 updates, with its epochs"):
         trainer.train()
     trainer = make(max_steps=4)
     attached = attach(trainer, "0.1 * linear()")
     trainer.add_callback(At(3, lambda _: attached.edit(Stretch(3, 6))))
     rates = [row["all"] for row in used(trainer)]
     assert rates[3:] == pytest.approx([0.025 * (1 - x / 6) for x in (1, 3, 5)])
+
+
+def test_an_edit_at_the_very_end_is_not_silently_left_undone(make):
+    trainer = make()
+    attached = attach(trainer, "0.1 * hold()")
+    trainer.add_callback(At(6, lambda _: attached.edit(Redraw(6, "hold()", 9))))
+    with pytest.warns(EtudeWarning, match=r"ended the run at 6, and Redraw\(.* lets it go on until 9"):
+        trainer.train()
+
+
+def test_a_controller_that_makes_the_run_longer_is_refused_at_once(make):
+    with pytest.raises(PlanError, match="extend makes the run longer, which a trainer's loop cannot do"):
+        attach(make(**EVALUATING), 0.1, controllers=[extend()])
+
+
+@pytest.mark.parametrize(
+    ("controllers", "said"),
+    [
+        (["plateau"], "'plateau' is no controller"),
+        ([early_stop], r"write etude.early_stop\(\)"),
+        (early_stop(), "is no list"),
+    ],
+)
+def test_what_is_no_controller_is_refused_with_words(make, controllers, said):
+    with pytest.raises(ScheduleError, match=said):
+        attach(make(**EVALUATING), 0.1, controllers=controllers)
+
+
+def ending(trainer):
+    """Where the trainer evaluated, and what it saved."""
+    saved = sorted(
+        int(path.name.split("-")[1]) for path in Path(trainer.args.output_dir).glob("checkpoint-*")
+    )
+    return [row["step"] for row in trainer.state.log_history if "eval_loss" in row], saved
+
+
+SAVING = EVALUATING | {"save_strategy": "steps", "save_steps": 5, "num_train_epochs": 2}
+
+
+@pytest.mark.parametrize("trained", ["by the trainer", "by a reading"])
+def test_a_stopped_run_is_saved_like_one_that_ends_by_itself(make, trained):
+    stopped = trained == "by a reading"
+    trainer = make(**SAVING, **({} if stopped else {"max_steps": 6}))
+    attach(trainer, 0.1, controllers=[early_stop(patience=2, threshold=9.0)] if stopped else [])
+    trainer.train()
+    assert ending(trainer) == ([2, 4, 6], [5, 6])
+
+
+def test_the_best_model_may_be_that_of_the_stop(make):
+    trainer = make(
+        **SAVING | {"save_steps": 8}, load_best_model_at_end=True, greater_is_better=True
+    )  # it grows
+    attach(trainer, 0.1, controllers=[target(9.0, patience=3)])
+    trainer.train()
+    assert ending(trainer) == ([2, 4, 6], [6])
+    assert trainer.state.best_global_step == 6
+    assert trainer.state.best_model_checkpoint.endswith("checkpoint-6")
+
+
+def test_a_stop_by_an_updates_reading_or_by_hand_is_evaluated_and_saved(make):
+    trainer = make(**SAVING | {"eval_steps": 5})
+    attached = attach(trainer, 0.1, controllers=[early_stop("train_loss", patience=2, threshold=9.0)])
+    trainer.train()
+    assert (attached.t, ending(trainer)) == (2, ([3], [3]))  # the third update was begun, and dropped
+    trainer = make(**SAVING, folder="hand")
+    attached = attach(trainer, 0.1)
+    trainer.add_callback(At(3, lambda _: attached.edit(Stop(3))))
+    trainer.train()
+    assert ending(trainer) == ([2, 3], [3])
+
+
+def test_a_run_that_saves_nothing_saves_no_stop_either(make):
+    trainer = make(**SAVING | {"save_strategy": "no"})
+    attach(trainer, 0.1, controllers=[early_stop(patience=2, threshold=9.0)])
+    trainer.train()
+    assert ending(trainer) == ([2, 4, 6], [])
 
 
 def test_pain_36_a_rate_changed_by_another_hand_is_refused_with_its_name(make):

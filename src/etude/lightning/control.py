@@ -1,32 +1,35 @@
 """The callback: it logs the rates, hands evaluations to the controllers, and ends the run with the plan."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from etude.control.controller import Controller
-from etude.control.improvement import Improving
+from etude.control.controller import Controller, checked
+from etude.control.extend import Extend
 from etude.control.reading import READINGS
-from etude.control.target import Target
-from etude.errors import PlanError, ScheduleError, near
+from etude.errors import PlanError
+from etude.lightning import refusals
 from etude.lightning.guard import Guard
 from etude.torch.guard import refuse_restoring
-from etude.torch.scheduler import LRScheduler
 
 
 class LearningRateControl(Callback):
     """Logs `lr/<group>` for every group, and lets controllers change the rates after each evaluation.
 
-    For a module whose `configure_optimizers` is étude's. An evaluation is the end of a validation, or of an
-    epoch where there is none; the readings are `trainer.callback_metrics`. A controller of "train_loss" and
-    "grad_norm", such as `spike`, is asked before every update, and may have it dropped or clipped. When the
-    plan ends, by itself or by a `Stop`, the fit ends. Raises `ScheduleError` for a metric which a controller
-    reads and an evaluation lacks, for a misspelt one of the validation already after Lightning's sanity
-    check; and `PlanError` before the fit where étude does not own the rates of the one optimizer, and for a
-    controller that would roll back; and before the first update for one that waits for a better "train_loss"
-    or "grad_norm", of which there is one in every update, where the module logs another by this name.
+    For a module whose `configure_optimizers` is étude's. The readings are what a validation logs, at its end,
+    and what only the training logs, at the end of each epoch. A controller of "train_loss" and "grad_norm",
+    such as `spike`, is asked before every update, and may have it dropped or clipped. When the plan ends, by
+    itself or by a `Stop`, the fit ends.
+
+    Raises `ScheduleError` for a metric which a controller reads and nobody logs, for a misspelt one of the
+    validation already after Lightning's sanity check, and for an edit that lets the run outlast the fit.
+    Raises `PlanError` at once for a controller that would roll back or make the run longer; before the fit
+    where étude does not own the rates of the one optimizer, and for a metric of a validation that there is
+    not; before the first update for one that waits for a better "train_loss" or "grad_norm", of which there
+    is one in every update, where the module logs another by this name; and before the second one for a
+    manual loop that does not step the scheduler.
 
     >>> from etude import early_stop
     >>> LearningRateControl(early_stop("val_loss")).controllers[0].reads
@@ -34,38 +37,45 @@ class LearningRateControl(Callback):
     """
 
     def __init__(self, *controllers: Controller):
-        refuse_restoring(controllers, "a fit")
-        self.controllers = controllers
-        self.guard = Guard(controllers)
+        self.controllers = checked(controllers)
+        refuse_restoring(self.controllers, "a fit")
+        for one in self.controllers:
+            if isinstance(one, Extend):
+                raise PlanError(
+                    f"{one.name} makes the run longer, which a fit cannot do: it ends with its own "
+                    f"max_epochs or max_steps. Give it the longest run and a controller that ends it, such "
+                    f"as cooldown, or train with etude finetune"
+                )
+        self.guard = Guard(self.controllers)
+        self._wanted = sorted({metric for one in self.controllers for metric in one.reads} - set(READINGS))
+        self._forget()
+
+    def _forget(self) -> None:
+        self._validated: set[str] | None = None  # what validations log; None before the first one
+        self._read: dict[str, float] = {}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse what would go unnoticed: another's rates, a schedule by epochs, idle controllers."""
-        if len(trainer.lr_scheduler_configs) != 1 or not isinstance(_scheduler(trainer), LRScheduler):
-            raise PlanError(
-                "LearningRateControl needs étude's schedule: in the module's configure_optimizers write "
-                "return etude.lightning.configure_optimizers(self, lr=…)"
-            )
-        config = trainer.lr_scheduler_configs[0]
-        if (config.interval, config.frequency) != ("step", 1):
-            raise PlanError(
-                f"the scheduler is called every {config.frequency} {config.interval}; its plan counts "
-                f'updates: write {{"scheduler": scheduler, "interval": "step"}}'
-            )
-        if self.controllers and _scheduler(trainer).driver.controllers != self.controllers:
-            raise PlanError("the scheduler has other controllers; give them all to LearningRateControl(…)")
+        refusals.refuse_foreign_rates(trainer, self.controllers)
+        refusals.refuse_without_validation(trainer, self._wanted)
+        self._forget()
 
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Name a misspelt metric of the validation before the first update; others are not logged yet."""
-        found = trainer.callback_metrics
-        for metric in self._wanted():
-            if metric not in found and metric.startswith("val") and "did you mean" in near(metric, found):
-                raise _missing(metric, found)
+        refusals.refuse_misspelt(self._wanted, trainer.callback_metrics)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuse to go on with a run that has ended."""
+        refusals.refuse_ended(_scheduler(trainer))
+        self._start = trainer.global_step, _scheduler(trainer)._step_count
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Log the rates that the update under way will use, as often as the trainer logs; begin its guard."""
-        self.guard.begin(pl_module)
+        if not pl_module.automatic_optimization:
+            refusals.refuse_standing_clock(trainer, *self._start)
+        self.guard.begin(pl_module, batch)
         first = batch_idx % trainer.accumulate_grad_batches == 0
         every = trainer.log_every_n_steps  # type: ignore[attr-defined]  # set by a connector
         if first and (trainer.global_step + 1) % every == 0:
@@ -82,7 +92,7 @@ class LearningRateControl(Callback):
         self, trainer: Trainer, pl_module: LightningModule, optimizer: torch.optim.Optimizer
     ) -> None:
         """Let these controllers drop or clip the update."""
-        self._refuse_logged(trainer)
+        refusals.refuse_logged(trainer, self.controllers)
         self.guard.ask(trainer, _scheduler(trainer), optimizer)
 
     def on_train_batch_end(
@@ -92,45 +102,35 @@ class LearningRateControl(Callback):
         _end(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hand the metrics to the controllers."""
-        if not trainer.sanity_checking and trainer.state.fn == "fit":
-            self._observe(trainer)
+        """Hand what the validation has logged to the controllers."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        # callback_metrics would have those of the last epoch's training as well
+        found = trainer._results.metrics(on_step=False)["callback"] if trainer._results else {}
+        if self._validated is None:
+            refusals.refuse_misspelt(self._wanted, found)
+        self._validated = (self._validated or set()) | found.keys()
+        self._observe(trainer, found)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The same where there is no validation."""
-        if not trainer.enable_validation:
-            self._observe(trainer)
+        """Hand them what no validation logs."""
+        found, validated = trainer.callback_metrics, self._validated or set()
+        missing = [metric for metric in self._wanted if metric not in validated and metric not in found]
+        batches = trainer.num_val_batches  # empty before the first validation is prepared
+        due = trainer.enable_validation and (any(batches) or not batches)
+        if missing and (self._validated is not None or not due):
+            raise refusals.missing(missing[0], found)
+        self._observe(trainer, {metric: found[metric] for metric in found if metric not in validated})
 
-    def _observe(self, trainer: Trainer) -> None:
-        found = trainer.callback_metrics
-        wanted = self._wanted()
-        for metric in wanted:
-            if metric not in found:
-                raise _missing(metric, found)
-        if wanted:
-            _scheduler(trainer).observe({metric: float(found[metric]) for metric in wanted})
+    def _observe(self, trainer: Trainer, found: Mapping[str, torch.Tensor]) -> None:
+        scheduler = _scheduler(trainer)
+        t = scheduler.last_epoch
+        # While the weights have not moved there is nothing new to be read.
+        fresh = {m: float(found[m]) for m in self._wanted if m in found and t > self._read.get(m, -1)}
+        if fresh:
+            self._read |= dict.fromkeys(fresh, t)
+            scheduler.observe(fresh)
         _end(trainer)
-
-    def _refuse_logged(self, trainer: Trainer) -> None:
-        """Raise where a module logs by the name of a reading of updates what is to be read by evaluations."""
-        results = trainer._results or {}  # the log of the epoch under way: no public property has it so early
-        logged = {entry.meta.name for entry in results.values()}
-        for one in self.controllers:
-            both = logged.intersection(READINGS, one.reads)
-            if both and isinstance(one, Improving | Target):
-                (metric,) = both
-                raise PlanError(
-                    f"{one.name} reads {metric!r}, which is that of every update here, and the module logs "
-                    f"something by this name: log it as {metric + '_epoch'!r} and let "
-                    f"{one.name} read that, or leave {metric!r} out of the log"
-                )
-
-    def _wanted(self) -> list[str]:
-        return sorted({metric for one in self.controllers for metric in one.reads} - set(READINGS))
-
-
-def _missing(metric: str, found: Iterable[str]) -> ScheduleError:
-    return ScheduleError(f"no metric {metric!r} was logged{near(metric, found)}")
 
 
 def _scheduler(trainer: Trainer) -> Any:
@@ -139,5 +139,6 @@ def _scheduler(trainer: Trainer) -> Any:
 
 def _end(trainer: Trainer) -> None:
     scheduler = _scheduler(trainer)
+    refusals.refuse_outlasting(trainer, scheduler.driver)
     if scheduler.last_epoch >= scheduler.driver.total:
         trainer.should_stop = True

@@ -1,13 +1,14 @@
 """Controllers of updates in a fit: what they read before the optimizer steps, and what is done then."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 
 from etude.control.controller import Controller, Restore
 from etude.errors import PlanError
-from etude.torch.guard import carry_out, shown, watched
+from etude.torch.guard import Share, carry_out, shown, watched
 from etude.torch.scheduler import LRScheduler
 from etude.torch.statistics import Statistics
 
@@ -19,11 +20,14 @@ class Guard:
         self.watched = watched(controllers)
         self._losses: list[torch.Tensor] = []
         self._statistics = Statistics()
+        self._share = Share()
 
-    def begin(self, module: torch.nn.Module) -> None:
+    def begin(self, module: torch.nn.Module, batch: Any) -> None:
         """A batch begins, and with the first one of a window an update."""
         if self.watched and not self._losses:
             self._statistics.keep(module)
+            self._share.begin()
+        self._share.add(batch)
 
     def backward(self, trainer: Trainer, loss: torch.Tensor) -> None:
         """Keep a loss, as it is about to be differentiated: a share of the mean of the update."""
@@ -37,9 +41,10 @@ class Guard:
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        loss, norm = self._together(trainer, float(sum(self._losses)), norm)
+        loss, norm, examples = self._together(trainer, float(sum(self._losses)), norm, self._share.examples)
         self._losses.clear()
-        if not (seen := shown(self.watched, loss, norm, scaled=_scaler(trainer) is not None)):
+        scaled, share = _scaler(trainer) is not None, self._share.of(examples)
+        if not (seen := shown(self.watched, loss, norm, scaled=scaled, share=share)):
             return
         asked = scheduler.observe(seen, alike=True)
         if back := [one for one in asked if isinstance(one, Restore)]:
@@ -47,13 +52,12 @@ class Guard:
         ended = scheduler.last_epoch >= scheduler.driver.total
         carry_out(asked, norm, parameters, scheduler, self._statistics, ended=ended)
 
-    def _together(self, trainer: Trainer, loss: float, norm: float) -> tuple[float, float]:
+    def _together(self, trainer: Trainer, *read: float) -> Sequence[float]:
         """The means over all processes, so that each goes the same way."""
         if trainer.world_size == 1:
-            return loss, norm
-        read = torch.tensor([loss, norm], dtype=torch.float64, device=trainer.strategy.root_device)
-        loss, norm = trainer.strategy.reduce(read, reduce_op="mean").tolist()
-        return loss, norm
+            return read
+        mine = torch.tensor(read, dtype=torch.float64, device=trainer.strategy.root_device)
+        return trainer.strategy.reduce(mine, reduce_op="mean").tolist()
 
 
 def _scaler(trainer: Trainer) -> torch.amp.GradScaler | None:

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from transformers import Trainer
 
-from etude.control.controller import Controller
+from etude.control.controller import Controller, checked
+from etude.control.extend import Extend
 from etude.core.plan import Plan
-from etude.errors import EtudeError
+from etude.errors import EtudeError, PlanError
 from etude.torch.scheduler import OnMismatch
 from etude.trainer.arguments import planner
 from etude.trainer.attachment import Attachment
@@ -43,8 +44,9 @@ def attach(
     `lambda t, total: Stretch(t, total)`.
 
     Attached again, the trainer gets the new plan and a new optimizer. Raises `EtudeError` for a trainer that
-    has an optimizer of its own and for one under DeepSpeed, `ScheduleError` and `PlanError` as `etude.plan`
-    does; settings of TrainingArguments that no longer have an effect are named in one `EtudeWarning`.
+    has an optimizer of its own and for one under DeepSpeed, `PlanError` for a controller that would roll back
+    or make the run longer, `ScheduleError` and `PlanError` as `etude.plan` does; settings of
+    TrainingArguments that no longer have an effect are named in one `EtudeWarning`.
     """
     if not isinstance(trainer, Trainer):
         raise EtudeError(
@@ -56,5 +58,13 @@ def attach(
             "under DeepSpeed the engine steps the scheduler and regroups the optimizer, and étude could not "
             "vouch for the rates; write DDP or FSDP in place of deepspeed="
         )
+    controllers = checked(controllers)
+    for one in controllers:
+        if isinstance(one, Extend):
+            raise PlanError(
+                f"{one.name} makes the run longer, which a trainer's loop cannot do: it ends with its own "
+                f"num_train_epochs or max_steps. Give it the longest run and a controller that ends it, such "
+                f"as cooldown, or train with etude finetune"
+            )
     make = planner(trainer.args, lr, plan, options)
-    return Attachment(trainer, make, tuple(controllers), foreign, on_mismatch)
+    return Attachment(trainer, make, controllers, foreign, on_mismatch)

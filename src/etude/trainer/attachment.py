@@ -119,7 +119,7 @@ class Attachment:
     def stop_at_the_end(self) -> None:
         """Tell the trainer to stop when an edit has ended the run."""
         if self.left <= 0:
-            self.trainer.control.should_training_stop = True
+            self._watch.stop(self.trainer)
 
     def do(self, asked: tuple[Action, ...]) -> None:
         """Note what controllers asked for, and refuse what a trainer's loop cannot do."""

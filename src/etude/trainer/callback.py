@@ -1,14 +1,15 @@
 """What is watched while a trainer trains: the rates before each update, the end of the run, evaluations."""
 
 import math
+import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_utils import IntervalStrategy
+from transformers.trainer_utils import IntervalStrategy, SaveStrategy
 
 from etude.control.reading import READINGS
-from etude.errors import EtudeError, near
+from etude.errors import EtudeError, EtudeWarning, near
 from etude.trainer import processes
 from etude.trainer.metrics import known_metrics
 from etude.trainer.optimizer import rates_in_use
@@ -35,12 +36,14 @@ class Watch(TrainerCallback):
                 )
         self._given: set[str] = set()
         self._read: dict[str, float] = {}
+        self._evaluated = self._saved = -1
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
     ) -> None:
         attached = self.attached
         self._given, self._read = set(), {}
+        self._evaluated = self._saved = -1
         resumed = attached.scheduler.resumed
         if resumed is not None:
             self._read = dict.fromkeys(self.reads, resumed)  # what was read by then is in the checkpoint
@@ -93,7 +96,35 @@ class Watch(TrainerCallback):
         if state.max_steps > data:
             raise EtudeError(
                 f"{attached.driver.edits[-1]} lets the run go on until {attached.driver.total:g}, and the "
-                f"trainer ends after {data} updates: give it as many with num_train_epochs or max_steps"
+                f"trainer ends after {data} updates, with its epochs: give it the longest run that "
+                f"there may be, and end it sooner"
+            )
+
+    def stop(self, trainer: Any) -> None:
+        """End the run here, as the trainer ends any: it evaluates and saves at its last update."""
+        args, state, control = trainer.args, trainer.state, trainer.control
+        control.should_training_stop = True
+        if args.eval_strategy == IntervalStrategy.STEPS and args.eval_delay <= state.global_step:
+            control.should_evaluate |= self._evaluated != state.global_step
+        if args.save_strategy == SaveStrategy.STEPS:
+            control.should_save |= self._saved != state.global_step
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        self._saved = state.global_step
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
+    ) -> None:
+        attached = self.attached
+        if attached.left > 0 and attached.driver.total > attached.driver.rates.span.total:
+            warnings.warn(
+                f"the trainer ended the run at {attached.t:g}, and {attached.driver.edits[-1]} lets it go on "
+                f"until {attached.driver.total:g}: its rates did not come to their end. Give it the longest "
+                f"run that there may be, and end it sooner",
+                EtudeWarning,
+                stacklevel=2,
             )
 
     def on_pre_optimizer_step(
@@ -121,6 +152,7 @@ class Watch(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **more: Any
     ) -> None:
         attached, metrics = self.attached, more["metrics"]
+        self._evaluated = state.global_step
         if not attached.trainer.is_in_train:
             return
         self._given |= metrics.keys()
