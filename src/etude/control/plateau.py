@@ -123,8 +123,8 @@ class Plateau(Improving):
             return after | {"best": value, "first": value, "bad": 0}
         gained = self.gain(best, state["first"])
         worse = self.gain(last, value)
-        may = self.spike is not None and not state["spiked"]
-        if may and jumped(worse, state["changes"], gained, self.spike):
+        times = None if state["spiked"] else self.spike
+        if times is not None and jumped(worse, state["changes"], gained, times):
             return after | {"best": value, "bad": 0, "spiked": True}
         after["changes"] = [*state["changes"], abs(value - last)][-MOST:]
         if self.better(value, best):
