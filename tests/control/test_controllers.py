@@ -7,7 +7,9 @@ import math
 import pkgutil
 from functools import partial
 
+import numpy as np
 import pytest
+import torch
 
 import etude.control
 from etude import Advance, Driver, Plan, Redraw, Scale, Stop, Stretch
@@ -234,3 +236,21 @@ def test_early_stop_does_not_care_where_zero_is(shift):
 def test_early_stop_refuses(given):
     with pytest.raises(ScheduleError, match=next(iter(given))):
         early_stop("loss", **given)
+
+
+@pytest.mark.parametrize("half", [np.float64(0.5), np.float32(0.5), torch.tensor(0.5)])
+def test_numbers_of_numpy_and_torch_are_plain_ones(half):
+    """In the level that a checkpoint keeps, and in the text of a path that is drawn."""
+    driver = Driver(
+        Plan({"lr": "1e-3 * linear()"}, tick=0).over(100),
+        controllers=[
+            plateau(factor=half, patience=np.int64(1), spike=None),
+            extend(to=half, threshold=half / 50),
+        ],
+    )
+    for t, loss in ((50, 1.0), (60, 1.0), (100, 0.5)):
+        driver.observe(t, {"eval_loss": loss})
+    assert [edit.name for edit in driver.edits] == ["scale", "redraw"]
+    assert (
+        json.loads(json.dumps(driver.state_dict(), allow_nan=False))["controllers"]["plateau"]["level"] == 0.5
+    )

@@ -255,3 +255,11 @@ def test_a_reading_that_is_not_finite_breaks_no_row():
     for t, value in ((10, 0.95), (20, math.nan), (30, 0.95)):
         driver.observe(t, {"acc": value})
     assert driver.total == 30
+
+
+@pytest.mark.parametrize("lr", ["0.1 * (hold() * linear())", "0.1 * ((warmup(0.1) >> hold()) * cosine())"])
+def test_nothing_is_added_to_a_product_that_has_ended_at_nothing(lr):
+    driver = driven(lr, extend(), 100)
+    for t, loss in ((50, 1.0), (100, 0.5)):
+        driver.observe(t, {"eval_loss": loss})
+    assert driver.edits == ()

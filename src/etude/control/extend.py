@@ -35,7 +35,8 @@ def extend(
     much longer (`Stretch`): the rate stays where it is, and falls more slowly. At the end the rate stays
     where it ended, or if that is below `to`, a share of the peak, it rises to that over the first tenth of
     the extension and falls again to where it ended (`Redraw`). The run never becomes longer than `most` × its
-    planned length, and no longer at all once something has stopped it.
+    planned length, and no longer at all once something has stopped it; at the end of a product of paths,
+    whose other factors may have ended at 0, it stays as it is.
 
     Better is a gain of more than `threshold` × |best| ("rel") or `threshold` ("abs"); a metric nearly always
     gains a little while the rate falls, so the default asks for a hundredth. In an open run there is no end,
@@ -102,12 +103,17 @@ class Extend(Improving):
         total = min(old + self.by * planned, self.most * planned)
         return total if total > old + TOLERANCE else None
 
-    def _longer(self, rates: Any, t: float, total: float, value: float, best: float) -> Stretch | Redraw:
+    def _longer(
+        self, rates: Any, t: float, total: float, value: float, best: float
+    ) -> Stretch | Redraw | None:
         before = t < rates.total - TOLERANCE
         where = "near the end" if before else "at the end"
         reason = f"{self.metric} {value:.6g} is better than {best:.6g} {where}: on to {total:.6g}"
         if before:
             return Stretch(t, total, author=self.name, reason=reason)
-        level = rates.regime(t).curves["lr"].lines[0].level(t)
+        shape, *others = rates.regime(t).curves["lr"].lines
+        if others:
+            return None
+        level = shape.level(t)
         path = "hold()" if level >= self.to else f"linear(0.1, to={self.to!r}) >> linear(to={level!r})"
         return Redraw(t, parse(path), total, author=self.name, reason=reason)  # type: ignore[arg-type]

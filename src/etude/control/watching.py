@@ -1,9 +1,9 @@
 """What controllers of one metric share, and how the options of all are checked."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
-from etude.core.namespace import number
+from etude.core.namespace import number, plain
 from etude.errors import ScheduleError
 
 
@@ -15,6 +15,10 @@ class Watching:
     metric: str
 
     def __post_init__(self) -> None:
+        # A numpy number or a tensor would be written into a path's text, and into a memory that is JSON.
+        for one in fields(self):
+            if (found := plain(getattr(self, one.name))) is not None:
+                object.__setattr__(self, one.name, found)
         check(self.word, "metric", self.metric, isinstance(self.metric, str) and self.metric, "a name")
 
     @property
@@ -32,7 +36,7 @@ def check(word: str, name: str, value: Any, right: Any, asked: str) -> None:
 def whole(word: str, name: str, value: Any, least: int, of: str = "readings") -> None:
     """Raise `ScheduleError` unless an option is a number of readings, `least` or more."""
     right = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    check(word, name, value, right, f"a number of {of}, {least} or more")
+    check(word, name, value, right, f"a whole number of {of}, {least} or more")
 
 
 def at_least(word: str, name: str, value: Any, least: float) -> None:
