@@ -132,6 +132,17 @@ def test_a_fit_that_a_controller_ended_is_not_trained_beyond_its_end(tmp_path):
     assert watch.rows == {}
 
 
+def test_a_finished_fit_that_is_resumed_does_nothing(tmp_path):
+    """From a checkpoint after its last batch too, where Lightning has still to end the epoch."""
+
+    class Keep(Callback):
+        def on_train_batch_end(self, trainer, net, *_):
+            trainer.save_checkpoint(tmp_path / "last.ckpt")
+
+    fit(Net(), Watch(), LearningRateControl(), Keep())
+    assert fit(Net(), Watch(), LearningRateControl(), path=tmp_path / "last.ckpt") == {}
+
+
 def test_pain_2_a_longer_fit_asks_what_is_meant(tmp_path):
     first = Watch(tmp_path / "killed.ckpt", 15)
     with pytest.raises(KilledError):

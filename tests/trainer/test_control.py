@@ -197,6 +197,21 @@ def test_a_stop_by_an_updates_reading_or_by_hand_is_evaluated_and_saved(make):
     assert ending(trainer) == ([2, 3], [3])
 
 
+def test_what_is_saved_already_is_not_saved_again(make):
+    """The sixth update ends an epoch: it is saved first, and evaluated then."""
+
+    class Saves(TrainerCallback):
+        def on_save(self, args, state, control, **more):
+            saves.append(state.global_step)
+
+    saves = []
+    trainer = make(**SAVING | {"save_steps": 6, "eval_strategy": "epoch"})
+    trainer.add_callback(Saves())
+    attach(trainer, 0.1, controllers=[target(9.0)])
+    trainer.train()
+    assert saves == [6]
+
+
 def test_a_run_that_saves_nothing_saves_no_stop_either(make):
     trainer = make(**SAVING | {"save_strategy": "no"})
     attach(trainer, 0.1, controllers=[early_stop(patience=2, threshold=9.0)])

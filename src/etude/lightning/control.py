@@ -66,7 +66,7 @@ class LearningRateControl(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refuse to go on with a run that has ended."""
-        refusals.refuse_ended(_scheduler(trainer))
+        refusals.refuse_ended(trainer, _scheduler(trainer))
         self._start = trainer.global_step, _scheduler(trainer)._step_count
 
     def on_train_batch_start(

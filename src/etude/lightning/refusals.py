@@ -63,10 +63,10 @@ def missing(metric: str, found: Iterable[str]) -> ScheduleError:
     return ScheduleError(f"no metric {metric!r} was logged{near(metric, found)}")
 
 
-def refuse_ended(scheduler: LRScheduler) -> None:
-    """Raise `EtudeError` where the checkpoint's run has ended, by a `Stop` for instance."""
+def refuse_ended(trainer: Trainer, scheduler: LRScheduler) -> None:
+    """Raise `EtudeError` where the checkpoint's run has ended before the fit, by a `Stop` perhaps."""
     driver = scheduler.driver
-    if scheduler.last_epoch >= driver.total:
+    if driver.total <= scheduler.last_epoch < trainer.estimated_stepping_batches:
         last = driver.edits[-1] if driver.edits else "the plan"
         raise EtudeError(f"this run has ended at {driver.total:g}, by {last}: nothing is left to train")
 
